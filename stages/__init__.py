@@ -1,0 +1,1 @@
+"""One stage, one file: small classes from rows to rows. They know nothing of Ray or tables."""

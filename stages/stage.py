@@ -1,0 +1,178 @@
+"""The stage contract.
+
+A stage is a small class from *records* to *rows*. A record is one unit of work, a JSON-able dict:
+
+* unit ``video``: the columns of the source row and of every stage before, plus ``shots`` (a list of
+  dicts) once the shots stage has spoken;
+* unit ``clip``: the clip's columns, plus ``segments`` (a list of dicts) once the segments stage has.
+
+`Stage.process` answers every record with rows (`corpus.rows`), and `Stage.advance` says, purely from
+record and rows, which records the next stage gets. The pipeline uses `advance` on live rows and on
+rows read back from tables alike: that is all there is to resume, to `tv2tv status`, and to what the
+shards stage reads.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from corpus.clock import Clock
+from corpus.ids import content_id, fingerprint
+from corpus.layout import Media
+from corpus.rows import Level, Outcome, Row
+
+Record = dict[str, Any]
+
+
+class StageConfig(BaseModel):
+    """Base of every stage's config model: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+C = TypeVar("C", bound=StageConfig)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one worker of a stage needs, at least.
+
+    Attributes:
+        cpus, gpus: fractions are allowed.
+        memory: bytes, 0 = not declared.
+        batch: records per `process` call; each batch becomes one durable part file.
+        max_workers: upper bound of the actor pool.
+    """
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    memory: int = 0
+    batch: int = 1
+    max_workers: int = 64
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every stage may know of its surroundings."""
+
+    media: Media
+    clock: Clock
+    seed: int = 0
+
+
+class Stage(ABC, Generic[C]):
+    """One step of the pipeline.
+
+    Class attributes:
+        name: the recipe's key and the table's folder.
+        version: changed by hand whenever the same config would give other results.
+        unit: what one record is.
+        level: the level of the entities in the rows.
+        reads: record columns that determine the result; they make the key, by content.
+        writes: the stage's own columns.
+        Config: its config model.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+    unit: ClassVar[Literal["video", "clip"]]
+    level: ClassVar[Level]
+    reads: ClassVar[tuple[str, ...]]
+    writes: ClassVar[pa.Schema]
+    Config: ClassVar[type[StageConfig]]
+
+    def __init__(self, config: C, context: Context) -> None:
+        self.config = config
+        self.context = context
+
+    # -- declared ---------------------------------------------------------------------------
+
+    @property
+    def resources(self) -> Resources:
+        return Resources()
+
+    def identity(self) -> dict[str, Any]:
+        """Settings that can change the output. Override to leave out time limits and the like,
+        and to add model ids, revisions and tool builds."""
+        return self.config.model_dump(mode="json")
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(
+            self.name, self.version, {"clock": self.context.clock.to_json(), **self.identity()}
+        )
+
+    def key(self, record: Record) -> str:
+        """Name of this unit of work: the content it reads, never the decisions that chose it."""
+        return content_id(self.name, {column: record[column] for column in self.reads})
+
+    @abstractmethod
+    def subjects(self, record: Record) -> list[str]:
+        """Ids of the entities whose fate this unit of work decides, in order."""
+
+    # -- done in a worker -------------------------------------------------------------------
+
+    def open(self) -> None:  # noqa: B027 - most stages have nothing to load
+        """Called once per worker before the first `process`: load models here."""
+
+    @abstractmethod
+    def process(self, records: Sequence[Record]) -> list[list[Row]]:
+        """Rows per record, in order; every subject of a record appears in its rows.
+
+        A record's own fault becomes rows (`end`); an exception means that the worker is unfit.
+        """
+
+    # -- pure -------------------------------------------------------------------------------
+
+    def end(self, record: Record, outcome: Outcome, reason: str, message: str) -> list[Row]:
+        """Rows that end all subjects of a record in the same way."""
+        return [
+            Row(self.level, parent=subject, id=None, outcome=outcome, reason=reason, message=message)
+            for subject in self.subjects(record)
+        ]
+
+    @abstractmethod
+    def advance(self, record: Record, rows: Sequence[Row]) -> list[Record]:
+        """Records for the next stage; [] when nothing of this unit goes on."""
+
+
+class VideoStage(Stage[C]):
+    """Unit: one video file."""
+
+    unit = "video"
+
+    def subjects(self, record: Record) -> list[str]:
+        return [record["video_id"]]
+
+
+class ClipStage(Stage[C]):
+    """Unit: one normalised clip."""
+
+    unit = "clip"
+
+    def subjects(self, record: Record) -> list[str]:
+        return [record["clip_id"]]
+
+    def clip_path(self, record: Record) -> Path:
+        return self.context.media.path(record["clip"])
+
+
+def merged(record: Record, rows: Sequence[Row]) -> list[Record]:
+    """`advance` of a stage that adds columns to its unit: one ok row, or the unit ended."""
+    (row,) = rows
+    return [{**record, **row.columns}] if row.outcome == "ok" else []
+
+
+def children(record: Record, rows: Sequence[Row], name: str, id_column: str) -> list[Record]:
+    """`advance` of a stage that gives its unit a list of children: the ok rows, in order."""
+    found = [{id_column: row.id, **row.columns} for row in rows if row.outcome == "ok" and row.id]
+    return [{**record, name: found}] if found else []
+
+
+def by_id(rows: Sequence[Row]) -> Mapping[str, Row]:
+    return {row.id: row for row in rows if row.id is not None}
