@@ -1,0 +1,104 @@
+"""Text as tokens: a byte-level BPE trained from the corpus' own captions, for small runs.
+
+Special tokens are ids only: a caption that happens to contain "<eos>" is read as those five
+characters, never as the control token. White space inside a text is normalised (a caption is one
+line of words), so ``decode(encode(text)) == " ".join(text.split())``.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from corpus.errors import UserError
+from corpus.files import write_text
+
+PAD, DROP, BOF, EOF, EOS = "<pad>", "<drop>", "<bof>", "<eof>", "<eos>"
+SPECIAL = (PAD, DROP, BOF, EOF, EOS)
+SMALLEST = len(SPECIAL) + 256  # every byte is a token, so no text is ever unknown
+
+
+class Tokenizer:
+    """Words to ids and back, with the control ids of the interleaved sequence.
+
+    Attributes:
+        pad, drop, bof, eof, eos: control ids; `drop` stands in for each dropped text token.
+        size: number of ids.
+    """
+
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        ids = [inner.token_to_id(name) for name in SPECIAL]
+        if None in ids:
+            missing = [name for name, found in zip(SPECIAL, ids, strict=True) if found is None]
+            raise UserError(f"tokenizer has no {', '.join(missing)}: it was not made by tv2tv")
+        self._inner = inner
+        self._inner.encode_special_tokens = True
+        self.pad, self.drop, self.bof, self.eof, self.eos = ids
+        self.size: int = inner.get_vocab_size()
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without control tokens; [] for a text of white space."""
+        words = " ".join(text.split())
+        return self._inner.encode(words, add_special_tokens=False).ids if words else []
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` for many texts at once."""
+        words = [" ".join(text.split()) for text in texts]
+        found = self._inner.encode_batch(words, add_special_tokens=False)
+        return [each.ids if text else [] for each, text in zip(found, words, strict=True)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of some ids; control tokens are left out."""
+        return self._inner.decode(list(ids), skip_special_tokens=True).strip()
+
+    def to_json(self) -> str:
+        return self._inner.to_str(pretty=True)
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of this tokenizer by content; runs and length indexes carry it."""
+        return hashlib.sha256(self._inner.to_str().encode()).hexdigest()[:16]
+
+    def save(self, path: Path) -> None:
+        write_text(path, self.to_json() + "\n")
+
+    @staticmethod
+    def from_json(text: str) -> "Tokenizer":
+        return Tokenizer(tokenizers.Tokenizer.from_str(text))
+
+    @staticmethod
+    def load(path: Path) -> "Tokenizer":
+        """Read a tokenizer.json; UserError when it is missing or none."""
+        try:
+            text = path.read_text(encoding="utf-8")
+            json.loads(text)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} is no readable tokenizer.json: {error}") from error
+        return Tokenizer.from_json(text)
+
+
+def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:
+    """Train a BPE of at most ``size`` ids on the captions of a corpus.
+
+    Deterministic: the same multiset of texts gives the same file. A word gets its leading space, so
+    a word is the same token wherever in a caption it stands.
+
+    Args:
+        size: upper bound of ids, control tokens and the 256 bytes included; UserError below 261.
+    """
+    if size < SMALLEST:
+        raise UserError(f"tokenizer.size={size} cannot hold the bytes: choose at least {SMALLEST}")
+    inner = tokenizers.Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    inner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    inner.train_from_iterator(sorted(" ".join(text.split()) for text in texts), trainer)
+    return Tokenizer(inner)
