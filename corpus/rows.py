@@ -5,7 +5,7 @@ An *entity* is a video, a shot, a clip or a segment. Every row is about one enti
 * a row with an ``id`` creates that entity or adds to what is known of it;
 * a row without an ``id`` says that ``parent`` ended here and has no children.
 
-Zero outputs is thereby a finished state like any other. `corpus.conservation` counts with these two rules.
+Zero outputs is thereby a finished state like any other; conservation counts with these two rules.
 """
 
 from dataclasses import dataclass, field
@@ -57,7 +57,9 @@ class Row:
 
     def __post_init__(self) -> None:
         if (self.outcome == "ok") != (self.reason is None):
-            raise ValueError(f"{self.outcome} row of {self.id or self.parent}: reason={self.reason!r}")
+            raise ValueError(
+                f"{self.outcome} row of {self.id or self.parent}: reason={self.reason!r}"
+            )
         if self.id is None and (self.parent is None or self.outcome == "ok"):
             raise ValueError("a row without an id ends its parent and says why")
 

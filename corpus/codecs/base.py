@@ -1,0 +1,105 @@
+"""The one interface of all latent codecs."""
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Frames = NDArray[np.uint8]
+Latent = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class CodecInfo:
+    """What a reader must know to undo a codec; stored in every sample and manifest.
+
+    Attributes:
+        id: which codec; `corpus.codecs.build` knows it.
+        revision: changes whenever the same frames give other latents.
+        channels: C of a latent.
+        stride: (time, height, width) in frames and pixels per latent cell.
+        causal: latent 0 sees frame 0 alone, latent 1 + i no frame after its own four.
+        mean, std: per channel, already applied to stored latents.
+        input_range: of pixel values as the codec sees them.
+        licence: of the codec's weights.
+        settings: what else `build` needs.
+    """
+
+    id: str
+    revision: str
+    channels: int
+    stride: tuple[int, int, int]
+    causal: bool
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    input_range: tuple[float, float]
+    licence: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        data = asdict(self)
+        for name in ("stride", "mean", "std", "input_range"):
+            data[name] = list(data[name])
+        return data
+
+
+class Codec(ABC):
+    """Frames to latents and back. ``T = 1 + n k`` frames give ``1 + k`` latent frames."""
+
+    info: CodecInfo
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """(C, 1 + k, h, w) for a clip; ValueError when the codec cannot hold it exactly."""
+        time, down, right = self.info.stride
+        chunks, rest = divmod(frames - 1, time)
+        if rest or chunks < 0:
+            raise ValueError(f"codec {self.info.id}: {frames} frames are not 1 + {time}k")
+        if height % down or width % right or not height or not width:
+            raise ValueError(
+                f"codec {self.info.id}: {width}x{height} is no multiple of {right}x{down}; "
+                "choose clip buckets that are"
+            )
+        return self.info.channels, 1 + chunks, height // down, width // right
+
+    def encode(self, frames: Frames) -> Latent:
+        """Standardised latent (C, 1 + k, h, w), float32, of uint8 frames (T, H, W, 3)."""
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
+            raise ValueError(
+                f"codec {self.info.id}: uint8 (T, H, W, 3), not {frames.dtype} {frames.shape}"
+            )
+        shape = self.latent_shape(*frames.shape[:3])
+        mean, std = self._statistics()
+        latent = (self._encode(frames) - mean) / std
+        if latent.shape != shape:
+            raise ValueError(f"codec {self.info.id}: gave {latent.shape}, promised {shape}")
+        if not np.isfinite(latent).all():
+            raise ValueError(f"codec {self.info.id}: the latent is not finite")
+        return latent.astype(np.float32)
+
+    def decode(self, latent: Latent) -> Frames:
+        """uint8 frames (1 + n k, H, W, 3) of a standardised latent."""
+        if latent.ndim != 4 or latent.shape[0] != self.info.channels:
+            raise ValueError(
+                f"codec {self.info.id}: ({self.info.channels}, 1+k, h, w), not {latent.shape}"
+            )
+        mean, std = self._statistics()
+        return self._decode(np.asarray(latent, np.float32) * std + mean)
+
+    def _statistics(self) -> tuple[Latent, Latent]:
+        shape = (-1, 1, 1, 1)
+        mean = np.asarray(self.info.mean, np.float32).reshape(shape)
+        return mean, np.asarray(self.info.std, np.float32).reshape(shape)
+
+    @abstractmethod
+    def _encode(self, frames: Frames) -> Latent: ...
+
+    @abstractmethod
+    def _decode(self, latent: Latent) -> Frames: ...
+
+
+def psnr(a: Frames, b: Frames) -> float:
+    """Peak signal-to-noise ratio in dB of 8-bit frames; 99 for equal ones."""
+    error = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
+    return 99.0 if error == 0 else float(10 * np.log10(255.0**2 / error))

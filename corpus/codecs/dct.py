@@ -1,0 +1,108 @@
+"""`dct`: the weightless default codec, an orthonormal block DCT.
+
+The start frame is cut into 1x8x8 blocks, what follows into 4x8x8 blocks; of each block and colour
+the lowest frequencies are kept (zonal selection by the sum of frequencies), so ``channels / 3`` per
+colour. Nothing is learned: it runs anywhere and is exact about which frames a latent holds.
+"""
+
+import json
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import dctn, idctn
+
+from corpus.codecs.base import Codec, CodecInfo, Frames, Latent
+
+TIME, SIDE, COLOURS = 4, 8, 3
+REVISION = "1"
+Order = NDArray[np.intp]
+
+
+class DctCodec(Codec):
+    """Args:
+    channels: latent channels; a multiple of 3, at most 192 (all of a 1x8x8 block).
+    """
+
+    def __init__(self, channels: int = 96) -> None:
+        if channels % COLOURS or not COLOURS <= channels <= COLOURS * SIDE * SIDE:
+            raise ValueError(f"codec dct: channels={channels} must be a multiple of 3 up to 192")
+        kept = channels // COLOURS
+        std = np.repeat(_shipped_std()[None, :kept], COLOURS, axis=0).T.reshape(-1)
+        self.info = CodecInfo(
+            id="dct",
+            revision=REVISION,
+            channels=channels,
+            stride=(TIME, SIDE, SIDE),
+            causal=True,
+            mean=(0.0,) * channels,
+            std=tuple(float(value) for value in std),
+            input_range=(-1.0, 1.0),
+            licence="Apache-2.0",
+            settings={"channels": channels},
+        )
+        self._first = zonal_order((1, SIDE, SIDE), kept)
+        self._rest = zonal_order((TIME, SIDE, SIDE), kept)
+
+    def _encode(self, frames: Frames) -> Latent:
+        pixels = frames.astype(np.float32) / 127.5 - 1.0
+        # A start frame held for four frames has sqrt(4) times its own coefficients: with that
+        # factor one set of statistics serves both kinds of block.
+        first = np.sqrt(np.float32(TIME)) * _analyse(pixels[:1], self._first, 1)
+        if len(pixels) == 1:
+            return first
+        return np.concatenate([first, _analyse(pixels[1:], self._rest, TIME)], axis=1)
+
+    def _decode(self, latent: Latent) -> Frames:
+        first = _synthesise(latent[:, :1] / np.sqrt(np.float32(TIME)), self._first, 1)
+        parts = [first]
+        if latent.shape[1] > 1:
+            parts.append(_synthesise(latent[:, 1:], self._rest, TIME))
+        pixels = (np.concatenate(parts) + 1.0) * 127.5
+        return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+
+
+def zonal_order(block: tuple[int, int, int], kept: int) -> Order:
+    """Flat indices of the ``kept`` lowest frequencies of a block, lowest first.
+
+    Frequencies are compared in cycles per block edge, so that one step in time (4 samples) weighs
+    as much as two steps in space (8 samples); ties go by time, then row, then column.
+    """
+    t, y, x = np.indices(block)
+    weight = t * (SIDE // TIME) + y + x
+    return np.lexsort((x.ravel(), y.ravel(), t.ravel(), weight.ravel()))[:kept]
+
+
+def _analyse(pixels: NDArray[np.float32], order: Order, time: int) -> Latent:
+    """(T, H, W, 3) to the kept coefficients (C, T/time, H/8, W/8), colour fastest."""
+    frames, height, width, _ = pixels.shape
+    blocks = pixels.reshape(
+        frames // time, time, height // SIDE, SIDE, width // SIDE, SIDE, COLOURS
+    ).transpose(0, 2, 4, 1, 3, 5, 6)
+    spectrum = dctn(blocks, axes=(3, 4, 5), norm="ortho")
+    kept = spectrum.reshape(*spectrum.shape[:3], -1, COLOURS)[..., order, :]
+    return np.moveaxis(kept.reshape(*kept.shape[:3], -1), 3, 0)
+
+
+def _synthesise(latent: Latent, order: Order, time: int) -> NDArray[np.float32]:
+    """Inverse of `_analyse` with zeros for what was dropped."""
+    _, count, rows, columns = latent.shape
+    spectrum = np.zeros((count, rows, columns, time * SIDE * SIDE, COLOURS), np.float32)
+    spectrum[..., order, :] = np.moveaxis(latent, 0, 3).reshape(
+        count, rows, columns, len(order), COLOURS
+    )
+    blocks = idctn(
+        spectrum.reshape(count, rows, columns, time, SIDE, SIDE, COLOURS),
+        axes=(3, 4, 5),
+        norm="ortho",
+    )
+    pixels = blocks.transpose(0, 3, 1, 4, 2, 5, 6)
+    return pixels.reshape(count * time, rows * SIDE, columns * SIDE, COLOURS)
+
+
+@cache
+def _shipped_std() -> NDArray[np.float64]:
+    """Standard deviation per kept frequency, shared by the colours; see dct_statistics.json."""
+    text = (files("corpus.codecs") / "dct_statistics.json").read_text(encoding="utf-8")
+    return np.asarray(json.loads(text)["std"])
