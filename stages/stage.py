@@ -2,14 +2,15 @@
 
 A stage is a small class from *records* to *rows*. A record is one unit of work, a JSON-able dict:
 
-* unit ``video``: the columns of the source row and of every stage before, plus ``shots`` (a list of
-  dicts) once the shots stage has spoken;
-* unit ``clip``: the clip's columns, plus ``segments`` (a list of dicts) once the segments stage has.
+* unit ``video``: the columns of the source row and of every stage before, plus ``shots`` (a list
+  of dicts) once the shots stage has spoken;
+* unit ``clip``: the clip's columns, plus ``segments`` (a list of dicts) once the segments stage
+  has spoken.
 
-`Stage.process` answers every record with rows (`corpus.rows`), and `Stage.advance` says, purely from
-record and rows, which records the next stage gets. The pipeline uses `advance` on live rows and on
-rows read back from tables alike: that is all there is to resume, to `tv2tv status`, and to what the
-shards stage reads.
+`Stage.process` answers every record with rows (`corpus.rows`), and `Stage.advance` says, purely
+from record and rows, which records the next stage gets. The pipeline uses `advance` on live rows
+and on rows read back from tables alike: that is all there is to resume, to `tv2tv status`, and to
+what the shards stage reads.
 """
 
 from abc import ABC, abstractmethod
@@ -107,6 +108,10 @@ class Stage(ABC, Generic[C]):
             self.name, self.version, {"clock": self.context.clock.to_json(), **self.identity()}
         )
 
+    def header(self) -> dict[str, Any]:
+        """What a reader of the shards must know of this stage, such as its codec."""
+        return {}
+
     def key(self, record: Record) -> str:
         """Name of this unit of work: the content it reads, never the decisions that chose it."""
         return content_id(self.name, {column: record[column] for column in self.reads})
@@ -117,7 +122,7 @@ class Stage(ABC, Generic[C]):
 
     # -- done in a worker -------------------------------------------------------------------
 
-    def open(self) -> None:  # noqa: B027 - most stages have nothing to load
+    def open(self) -> None:
         """Called once per worker before the first `process`: load models here."""
 
     @abstractmethod
@@ -132,7 +137,9 @@ class Stage(ABC, Generic[C]):
     def end(self, record: Record, outcome: Outcome, reason: str, message: str) -> list[Row]:
         """Rows that end all subjects of a record in the same way."""
         return [
-            Row(self.level, parent=subject, id=None, outcome=outcome, reason=reason, message=message)
+            Row(
+                self.level, parent=subject, id=None, outcome=outcome, reason=reason, message=message
+            )
             for subject in self.subjects(record)
         ]
 
@@ -176,3 +183,30 @@ def children(record: Record, rows: Sequence[Row], name: str, id_column: str) -> 
 
 def by_id(rows: Sequence[Row]) -> Mapping[str, Row]:
     return {row.id: row for row in rows if row.id is not None}
+
+
+class CorpusStage(ABC, Generic[C]):
+    """A step that reads finished clip records, all of them, in id order.
+
+    Its result never depends on the order in which work was done. Unlike a row stage it runs once,
+    in the driver, after conservation has been checked.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+    Config: ClassVar[type[StageConfig]]
+
+    def __init__(self, config: C, context: Context) -> None:
+        self.config = config
+        self.context = context
+
+    @abstractmethod
+    def run(self, records: Sequence[Record], folder: Path, header: dict[str, Any]) -> bool:
+        """Make the result in ``folder``; False when it was already there and is up to date.
+
+        Args:
+            records: finished clip records, ordered by clip id.
+            folder: where the result lies.
+            header: ``clock``, ``recipe``, ``fingerprints`` (stage to fingerprint) and what each
+                stage's `Stage.header` adds; stored with the result.
+        """

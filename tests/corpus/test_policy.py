@@ -48,9 +48,7 @@ def test_every_density_partitions_the_clip(width: int, lengths: list[int]) -> No
     edges = [0]
     for length in lengths:
         edges.append(edges[-1] + length)
-    segments = tuple(
-        SegmentCaption(a, b, Caption(f"{a}")) for a, b in pairwise(edges)
-    )
+    segments = tuple(SegmentCaption(a, b, Caption(f"{a}")) for a, b in pairwise(edges))
     captions = ClipCaptions((), segments)
     captions.check(edges[-1])
     try:

@@ -1,0 +1,71 @@
+"""samples.parquet: one row per sample, enough to plan and tokenise without opening a tar."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from corpus.captions import Caption, ClipCaptions, SegmentCaption
+from corpus.shards.sample import MEMBERS
+
+_CAPTION = [
+    pa.field("text", pa.string()),
+    pa.field("verdict", pa.string()),
+    pa.field("scores", pa.map_(pa.string(), pa.float64())),
+]
+_SEGMENT = [pa.field("a", pa.int32()), pa.field("b", pa.int32()), *_CAPTION]
+_MEMBER = [
+    pa.field("name", pa.string()),
+    pa.field("offset", pa.int64()),
+    pa.field("size", pa.int64()),
+    pa.field("sha256", pa.string()),
+]
+
+SAMPLES = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("chunks", pa.int32(), nullable=False),
+        pa.field("latent_shape", pa.list_(pa.int32()), nullable=False),
+        pa.field("members", pa.list_(pa.struct(_MEMBER)), nullable=False),
+        pa.field("meta", pa.list_(pa.struct(_CAPTION)), nullable=False),
+        pa.field("segments", pa.list_(pa.struct(_SEGMENT)), nullable=False),
+    ]
+)
+
+
+def captions_to_row(captions: ClipCaptions) -> dict[str, Any]:
+    """The columns ``meta`` and ``segments``."""
+    return {
+        "meta": [_caption(caption) for caption in captions.meta],
+        "segments": [{"a": s.a, "b": s.b, **_caption(s.caption)} for s in captions.segments],
+    }
+
+
+def captions_from_row(row: dict[str, Any]) -> ClipCaptions:
+    """Inverse of `captions_to_row`: texts, scores and verdicts; the rest stays in the tar."""
+    return ClipCaptions(
+        tuple(_parse(item) for item in row["meta"]),
+        tuple(SegmentCaption(item["a"], item["b"], _parse(item)) for item in row["segments"]),
+    )
+
+
+def members_from_row(row: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Member name to its offset, size and sha256; ValueError unless all are there."""
+    members = {item["name"]: item for item in row["members"]}
+    if set(MEMBERS) - set(members):
+        raise ValueError(f"sample {row['key']} lacks {sorted(set(MEMBERS) - set(members))}")
+    return members
+
+
+def _caption(caption: Caption) -> dict[str, Any]:
+    return {
+        "text": caption.text,
+        "verdict": caption.verdict,
+        "scores": sorted(caption.scores.items()),
+    }
+
+
+def _parse(item: dict[str, Any]) -> Caption:
+    return Caption(item["text"], dict(item["scores"]), item["verdict"])

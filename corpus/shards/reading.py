@@ -1,0 +1,135 @@
+"""Opening a shard set: index first, then single members by offset."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from corpus.captions import ClipCaptions
+from corpus.clock import Clock
+from corpus.errors import UserError
+from corpus.ids import sha256_bytes, sha256_file
+from corpus.shards.index import SAMPLES, captions_from_row, members_from_row
+from corpus.shards.sample import CAPTIONS, INFO, LATENT, parse_json, parse_latent
+from corpus.shards.writing import INDEX, MANIFEST, MANIFEST_SCHEMA
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One sample as the index knows it.
+
+    Attributes:
+        split: ``train`` or ``validation``.
+        latent_shape: (C, 1 + chunks, h, w).
+        captions: texts, scores and verdicts; prompt, model and binding are in the tar.
+        members: member name to {"offset", "size", "sha256"}.
+    """
+
+    key: str
+    video_id: str
+    split: str
+    shard: str
+    chunks: int
+    latent_shape: tuple[int, int, int, int]
+    captions: ClipCaptions
+    members: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class ShardSet:
+    """A folder of shards. Every member that is read is checked against its SHA-256."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    entries: tuple[Entry, ...]
+
+    @staticmethod
+    def open(folder: Path) -> "ShardSet":
+        """Read manifest and index; UserError when they are missing, foreign or damaged."""
+        manifest = _manifest(folder)
+        index = folder / INDEX
+        if not index.is_file() or sha256_file(index) != manifest["index"]["sha256"]:
+            raise UserError(f"{index} is missing or differs from {MANIFEST}: make the shards again")
+        table = pq.read_table(index)
+        if not table.schema.equals(SAMPLES):
+            raise UserError(f"{index} has other columns than this version reads")
+        return ShardSet(folder, manifest, tuple(_entry(row) for row in table.to_pylist()))
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(**self.manifest["clock"])
+
+    @property
+    def codec(self) -> dict[str, Any]:
+        """Description of the codec; `corpus.codecs.from_description` builds it."""
+        return dict(self.manifest["codec"])
+
+    def latent(self, entry: Entry) -> NDArray[np.float32]:
+        """float32 (C, 1 + k, h, w), standardised."""
+        data = self._member(entry, LATENT)
+        try:
+            return parse_latent(data, entry.latent_shape)
+        except ValueError as error:
+            raise UserError(f"{entry.shard}, sample {entry.key}, {LATENT}: {error}") from error
+
+    def captions(self, entry: Entry) -> ClipCaptions:
+        """The full captions record, with prompt, model and binding."""
+        return ClipCaptions.from_json(parse_json(self._member(entry, CAPTIONS)))
+
+    def info(self, entry: Entry) -> dict[str, Any]:
+        """Provenance of a sample."""
+        return parse_json(self._member(entry, INFO))
+
+    def _member(self, entry: Entry, name: str) -> bytes:
+        member = entry.members[name]
+        try:
+            with (self.folder / entry.shard).open("rb") as file:
+                file.seek(member["offset"])
+                data = file.read(member["size"])
+        except OSError as error:
+            raise UserError(f"{entry.shard}, sample {entry.key}, {name}: {error}") from error
+        if sha256_bytes(data) != member["sha256"]:
+            raise UserError(
+                f"{entry.shard}, sample {entry.key}, {name}: the bytes differ from the index; "
+                "copy the shard again, or make it again"
+            )
+        return data
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{folder} holds no {MANIFEST}: name a folder that `tv2tv run` made, "
+            "such as CORPUS/shards/main"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("schema") != MANIFEST_SCHEMA:
+        raise UserError(f"{path} is not of schema {MANIFEST_SCHEMA}, which this version reads")
+    return manifest
+
+
+def _entry(row: dict[str, Any]) -> Entry:
+    shape = tuple(row["latent_shape"])
+    if len(shape) != 4 or shape[1] != 1 + row["chunks"]:
+        raise UserError(f"index, sample {row['key']}: latent shape {shape} does not fit its chunks")
+    name = row["shard"]
+    if Path(name).name != name or not name.endswith(".tar"):
+        raise UserError(f"index, sample {row['key']}: {name!r} is no shard name")
+    return Entry(
+        key=row["key"],
+        video_id=row["video_id"],
+        split=row["split"],
+        shard=name,
+        chunks=row["chunks"],
+        latent_shape=shape,
+        captions=captions_from_row(row),
+        members=members_from_row(row),
+    )

@@ -1,0 +1,183 @@
+"""Writing a shard set: all of it or none of it, the same bytes for the same samples."""
+
+import json
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import webdataset
+
+from corpus.files import write_text, writing
+from corpus.ids import sha256_bytes, sha256_file, unit_hash
+from corpus.shards.index import SAMPLES, captions_to_row
+from corpus.shards.sample import Sample
+
+MANIFEST_SCHEMA = 1
+MANIFEST, INDEX = "manifest.json", "samples.parquet"
+TRAIN, VALIDATION = "train", "validation"
+_TAR_OVERHEAD = 3 * 1024  # headers and padding of a sample's three members, about
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """How samples are laid out.
+
+    Attributes:
+        target_bytes: a shard is closed once it holds at least this much.
+        seed: of the order and of the split.
+        validation: share of *videos* held out; clips of one video never part.
+    """
+
+    target_bytes: int = 256 * 2**20
+    seed: int = 0
+    validation: float = 0.0
+
+
+def write_shards(
+    folder: Path,
+    videos: dict[str, str],
+    load: Callable[[str], Sample],
+    header: dict[str, Any],
+    plan: ShardPlan,
+) -> dict[str, Any]:
+    """Write ``folder`` anew and return its manifest.
+
+    Everything is written beside ``folder`` first and moved into place at the end, so a reader sees
+    the old set or the new one, and a killed run leaves the old one.
+
+    Args:
+        videos: sample key to video id; decides order and split.
+        load: sample by key, called once per key, in shard order.
+        header: codec, clock, recipe and fingerprints for the manifest.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        building.chmod(0o755)
+        manifest = _write_all(building, videos, load, header, plan)
+        _swap(building, folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return manifest
+
+
+def split_videos(videos: Iterable[str], plan: ShardPlan) -> set[str]:
+    """The videos held out: ``round(validation * count)`` with the lowest hash."""
+    distinct = sorted(set(videos), key=lambda video: unit_hash(plan.seed, "split", video))
+    return set(distinct[: round(plan.validation * len(distinct))])
+
+
+def _write_all(
+    folder: Path,
+    videos: dict[str, str],
+    load: Callable[[str], Sample],
+    header: dict[str, Any],
+    plan: ShardPlan,
+) -> dict[str, Any]:
+    held_out = split_videos(videos.values(), plan)
+    order = sorted(videos, key=lambda key: unit_hash(plan.seed, "order", key))
+    shards: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    for split in (TRAIN, VALIDATION):
+        keys = [key for key in order if (videos[key] in held_out) == (split == VALIDATION)]
+        for group in _groups(keys, load, plan.target_bytes):
+            name = f"shard-{len(shards):06d}.tar"
+            rows += _write_tar(folder / name, group, videos, split)
+            path = folder / name
+            shards.append(
+                {
+                    "name": name,
+                    "split": split,
+                    "sha256": sha256_file(path),
+                    "bytes": path.stat().st_size,
+                    "samples": len(group),
+                }
+            )
+    with writing(folder / INDEX) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=SAMPLES), temporary, compression="zstd")
+    manifest = {
+        "schema": MANIFEST_SCHEMA,
+        **header,
+        "shards": shards,
+        "index": {"name": INDEX, "sha256": sha256_file(folder / INDEX)},
+        "totals": {
+            "samples": len(rows),
+            "videos": len(set(videos.values())),
+            "chunks": sum(row["chunks"] for row in rows),
+            "bytes": sum(shard["bytes"] for shard in shards),
+        },
+    }
+    write_text(folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    return manifest
+
+
+def _groups(
+    keys: Sequence[str], load: Callable[[str], Sample], target: int
+) -> Iterable[list[tuple[Sample, dict[str, bytes]]]]:
+    """Samples gathered into shards of at least ``target`` bytes, the last one smaller."""
+    group: list[tuple[Sample, dict[str, bytes]]] = []
+    size = 0
+    for key in keys:
+        sample = load(key)
+        members = sample.members()
+        group.append((sample, members))
+        size += _TAR_OVERHEAD + sum(len(data) for data in members.values())
+        if size >= target:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _write_tar(
+    path: Path,
+    group: Sequence[tuple[Sample, dict[str, bytes]]],
+    videos: dict[str, str],
+    split: str,
+) -> list[dict[str, Any]]:
+    """Write one tar; index rows of its samples."""
+    with path.open("wb") as file:
+        tar = webdataset.TarWriter(file, user="", group="", mode=0o644, encoder=False, mtime=0)
+        for sample, members in group:
+            tar.write({"__key__": sample.key, **members})
+        tar.close()
+    places = _places(path)
+    return [
+        {
+            "key": sample.key,
+            "video_id": videos[sample.key],
+            "split": split,
+            "shard": path.name,
+            "chunks": sample.latent.shape[1] - 1,
+            "latent_shape": list(sample.latent.shape),
+            "members": [
+                {"name": name, **places[f"{sample.key}.{name}"], "sha256": sha256_bytes(data)}
+                for name, data in sorted(members.items())
+            ],
+            **captions_to_row(sample.captions),
+        }
+        for sample, members in group
+    ]
+
+
+def _places(path: Path) -> dict[str, dict[str, int]]:
+    """Member name to where its bytes lie in the tar."""
+    with tarfile.open(path, "r:") as tar:
+        return {m.name: {"offset": m.offset_data, "size": m.size} for m in tar.getmembers()}
+
+
+def _swap(building: Path, folder: Path) -> None:
+    """Put the finished set in place of an older one."""
+    if folder.exists():
+        retired = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
+        folder.rename(retired / "set")
+        building.rename(folder)
+        shutil.rmtree(retired)
+    else:
+        building.rename(folder)

@@ -1,0 +1,102 @@
+"""Clips to latents: one safetensors file per clip, standardised, checked before it is durable."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+from safetensors.numpy import save
+
+from corpus.codecs import Codec, build, psnr
+from corpus.files import write_bytes
+from corpus.ids import sha256_bytes, unit_hash
+from corpus.rows import Row
+from corpus.video import read_video
+from stages.stage import ClipStage, Context, Record, Resources, StageConfig, merged
+
+TENSOR = "latent"
+
+
+class LatentsConfig(StageConfig):
+    """
+    Attributes:
+        codec: a name that `corpus.codecs.build` knows.
+        settings: the codec's own settings, such as ``channels``.
+        check: share of clips that are decoded back; their PSNR is stored.
+    """
+
+    codec: str = "dct"
+    settings: dict[str, Any] = Field(default_factory=dict)
+    check: float = Field(default=0.25, ge=0, le=1)
+
+
+class LatentsStage(ClipStage[LatentsConfig]):
+    """Encodes each clip on its own from its first frame: latents of a longer film cannot be cut."""
+
+    name = "latents"
+    version = "1"
+    level = "clip"
+    reads = ("clip_id", "clip_sha256")
+    Config = LatentsConfig
+    writes = pa.schema(
+        [
+            pa.field("latent", pa.string()),
+            pa.field("latent_sha256", pa.string()),
+            pa.field("latent_shape", pa.list_(pa.int32())),
+            pa.field("psnr", pa.float64()),
+        ]
+    )
+
+    def __init__(self, config: LatentsConfig, context: Context) -> None:
+        super().__init__(config, context)
+        self.codec: Codec = build(config.codec, **config.settings)
+
+    @property
+    def resources(self) -> Resources:
+        return Resources(batch=16)
+
+    def identity(self) -> dict[str, Any]:
+        return {"codec": self.codec.info.to_json(), "check": self.config.check}
+
+    def header(self) -> dict[str, Any]:
+        return {"codec": self.codec.info.to_json()}
+
+    def process(self, records: Sequence[Record]) -> list[list[Row]]:
+        return [self._one(record) for record in records]
+
+    def advance(self, record: Record, rows: Sequence[Row]) -> list[Record]:
+        return merged(record, rows)
+
+    def _one(self, record: Record) -> list[Row]:
+        frames = read_video(self.clip_path(record))
+        expected = self.context.clock.frames(record["chunks"])
+        if len(frames) != expected:
+            return self.end(
+                record, "failed", "frame_count", f"{len(frames)} frames read, {expected} expected"
+            )
+        try:
+            latent = self.codec.encode(frames)
+        except ValueError as error:
+            return self.end(record, "failed", "codec", str(error))
+        stored = latent.astype(np.float16)
+        if not np.isfinite(stored).all():
+            return self.end(record, "failed", "not_finite", "the latent overflows float16")
+        name = self.context.media.latent(self.fingerprint, record["clip_id"])
+        data = save({TENSOR: stored})
+        write_bytes(self.context.media.path(name), data)
+        columns = {
+            "latent": name,
+            "latent_sha256": sha256_bytes(data),
+            "latent_shape": list(stored.shape),
+            "psnr": self._decode_back(record, stored, frames),
+        }
+        return [Row("clip", record["shot_id"], record["clip_id"], columns=columns)]
+
+    def _decode_back(
+        self, record: Record, stored: np.ndarray[Any, Any], frames: np.ndarray[Any, Any]
+    ) -> float | None:
+        """PSNR of the stored latent against its clip, for a seeded sample of the clips."""
+        if unit_hash(self.context.seed, self.name, record["clip_id"]) >= self.config.check:
+            return None
+        return psnr(self.codec.decode(stored.astype(np.float32)), frames)

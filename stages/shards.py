@@ -1,0 +1,133 @@
+"""Finished clips to shards: the corpus stage at the end of the pipeline."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+from safetensors.numpy import load
+
+from corpus.captions import Caption, ClipCaptions, SegmentCaption
+from corpus.errors import UserError
+from corpus.ids import content_id, sha256_bytes
+from corpus.shards import Sample, ShardPlan, write_shards
+from corpus.shards.writing import MANIFEST
+from stages.latents import TENSOR
+from stages.stage import CorpusStage, Record, StageConfig
+
+
+class ShardsConfig(StageConfig):
+    """
+    Attributes:
+        name: folder under ``CORPUS/shards``.
+        target_mb: a shard is closed once it holds at least this many MiB.
+        validation: share of videos (never of clips) held out for validation.
+    """
+
+    name: str = Field(default="main", pattern=r"^[A-Za-z0-9_-]+$")
+    target_mb: float = Field(default=256.0, gt=0)
+    validation: float = Field(default=0.05, ge=0, lt=1)
+
+
+class ShardsStage(CorpusStage[ShardsConfig]):
+    """Joins clips, captions, verdicts and latents into WebDataset tars."""
+
+    name = "shards"
+    version = "1"
+    Config = ShardsConfig
+
+    def run(self, records: Sequence[Record], folder: Path, header: dict[str, Any]) -> bool:
+        """See `CorpusStage.run`; no records make an empty set, so old samples never stay behind."""
+        header = {**header, "inputs": self._inputs(records, header)}
+        if _up_to_date(folder, header["inputs"]):
+            return False
+        by_key = {record["clip_id"]: record for record in records}
+        plan = ShardPlan(
+            int(self.config.target_mb * 2**20), self.context.seed, self.config.validation
+        )
+        write_shards(
+            folder,
+            {key: record["video_id"] for key, record in by_key.items()},
+            lambda key: self._sample(by_key[key], header),
+            header,
+            plan,
+        )
+        return True
+
+    def _inputs(self, records: Sequence[Record], header: dict[str, Any]) -> str:
+        """Id of everything that can change a byte of the result."""
+        settings = {**self.config.model_dump(mode="json"), "seed": self.context.seed}
+        samples = [
+            [r["clip_id"], r["latent_sha256"], captions_of(r).to_json(), r["meta"]] for r in records
+        ]
+        return content_id(self.name, self.version, settings, header, samples)
+
+    def _sample(self, record: Record, header: dict[str, Any]) -> Sample:
+        return Sample(
+            record["clip_id"], self._latent(record), captions_of(record), _info(record, header)
+        )
+
+    def _latent(self, record: Record) -> np.ndarray[Any, Any]:
+        path = self.context.media.path(record["latent"])
+        data = path.read_bytes()
+        if sha256_bytes(data) != record["latent_sha256"]:
+            raise UserError(
+                f"{path} is not what the latents stage wrote: delete it together with "
+                f"{path.parents[1].name} under tables/latents, and run again"
+            )
+        return load(data)[TENSOR]
+
+
+def captions_of(record: Record) -> ClipCaptions:
+    """The captions record of a finished clip."""
+    meta = Caption(
+        record["meta_text"],
+        prompt=record["meta_prompt"],
+        model=record["meta_model"],
+        binding=record["meta_binding"],
+    )
+    segments = tuple(
+        SegmentCaption(
+            segment["a"],
+            segment["b"],
+            Caption(
+                segment["text"] or "",
+                segment["scores"],
+                segment["verdict"],
+                segment["prompt"],
+                segment["model"],
+                segment["binding"],
+            ),
+            segment["segment_id"],
+        )
+        for segment in record["segments"]
+    )
+    return ClipCaptions((meta,), segments)
+
+
+def _info(record: Record, header: dict[str, Any]) -> dict[str, Any]:
+    """Provenance without paths or times of day."""
+    copied = ("clip_id", "video_id", "shot_id", "clip_sha256", "chunks", "width", "height")
+    source = ("start", "end", "start_pts", "end_pts", "time_base")
+    return {
+        **{name: record[name] for name in copied},
+        "source": {name: record[name] for name in source},
+        "meta": record["meta"],
+        "clock": header["clock"],
+        "codec": header["codec"],
+        "fingerprints": header["fingerprints"],
+    }
+
+
+def _up_to_date(folder: Path, inputs: str) -> bool:
+    """Whether a complete set made from these inputs stands there (sizes are checked too)."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return manifest["inputs"] == inputs and all(
+            (folder / shard["name"]).stat().st_size == shard["bytes"]
+            for shard in manifest["shards"]
+        )
+    except (OSError, ValueError, KeyError):
+        return False
