@@ -1,0 +1,17 @@
+"""Small controlled worlds: where the truth is known, so that a film can be judged without raters.
+
+Each world is a *source* of the pipeline (films, a sidecar timeline per film, a manifest), and its
+captions reach the model by the caption backend `given`. Worlds import `corpus` only.
+
+======================  =========================================================================
+`worlds.arena`          a 2-D world in NumPy: one sprite, eight actions, blocks in the way
+`worlds.arena_oracle`   reads positions and actions back from arena pixels
+`worlds.arena_eval`     interventions, chance, ceilings and intervals for arena films
+`worlds.doom`           films a scripted player in ViZDoom; replays a scene bit by bit
+`worlds.verbalise`      the one place where actions become words
+`worlds.record`         writes a world's footage as mp4 films, timelines and a manifest
+======================  =========================================================================
+
+A world's chunk follows the corpus clock: 16 fps, frame 0 is the start frame, chunk i is frames
+``1 + 4i .. 4 + 4i``, and action i is what happens *during* chunk i.
+"""
