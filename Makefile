@@ -1,0 +1,50 @@
+# `make demo` and `make test` set up what they need; nothing has to be installed by hand.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+FOLDERS := corpus worlds stages vlm_prompts training pipeline tests benchmarks
+DEMO ?= demo
+INPUT ?=
+
+.PHONY: setup fix check test test-slow demo bench lock clean help
+
+help:            ## show this list
+	@grep -E '^[a-z-]+: .*## |^[a-z-]+:  .*## ' $(MAKEFILE_LIST) | sed 's/: .*## /\t/' | expand -t 14
+
+setup: $(STAMP)  ## make .venv with the pinned versions of requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --compile-bytecode --quiet \
+		-r requirements.lock -e .
+	touch $@
+
+fix: setup       ## format and mend what can be mended
+	$(BIN)/ruff format $(FOLDERS)
+	$(BIN)/ruff check --fix $(FOLDERS)
+
+check: setup     ## format, lint and types
+	$(BIN)/ruff format --check $(FOLDERS)
+	$(BIN)/ruff check $(FOLDERS)
+	$(BIN)/mypy
+
+test: setup      ## the tests: unit, property and end to end
+	$(BIN)/python -m pytest -m "not slow and not gpu and not vllm and not browser"
+
+test-slow: setup ## the longer tests
+	$(BIN)/python -m pytest -m "slow and not gpu and not vllm and not browser"
+
+demo: setup      ## footage -> corpus -> training -> film -> page; INPUT=folder takes your own videos
+	$(BIN)/tv2tv demo --out $(DEMO) $(if $(INPUT),--input "$(INPUT)")
+
+bench: setup     ## what benchmarks/ measures on this machine
+	$(BIN)/python -m benchmarks
+
+lock: setup      ## resolve requirements.lock anew from pyproject.toml
+	$(BIN)/uv export --quiet --no-hashes --no-emit-project --no-annotate --no-header \
+		--extra doom --group dev --output-file requirements.lock
+
+clean:           ## remove the environment and the demo
+	rm -rf .venv $(DEMO)
