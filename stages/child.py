@@ -1,0 +1,252 @@
+"""Run a command that reads untrusted bytes, so that it can neither hang, eat nor crash its parent.
+
+Every child has its own session, so that killing it also kills what it started; a budget of seconds
+that we are willing to wait for it; and, where the system has ``prlimit`` (Linux), hard limits on
+CPU seconds and address space. How it ended is a value, never an exception.
+"""
+
+import contextlib
+import math
+import os
+import resource
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, TypeVar
+
+STDERR_KEPT = 8192  # bytes of the beginning and of the end; a broken film can complain for hours
+_READ = 1 << 16
+_GRACE = 5.0  # seconds for a child that closed its output to leave
+_OUT_OF_MEMORY = ("Cannot allocate memory", "MemoryError", "bad_alloc")
+
+Trouble = Literal["timeout", "memory", "crash"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a child may use.
+
+    Attributes:
+        seconds: time that we wait for it, in all; time we spend on its output does not count.
+        memory: bytes of address space; threads and file maps count as well.
+    """
+
+    seconds: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended.
+
+    Attributes:
+        how: ``exited`` by itself, ``crashed`` by a signal, or killed by us on ``timeout``.
+        code: exit code, or the signal's number.
+        stderr: what it said; the middle is cut out when it was long.
+    """
+
+    how: Literal["exited", "crashed", "timeout"]
+    code: int
+    stderr: str
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """Why a second attempt is due; None when the child decided to end, well or not."""
+        if self.how == "timeout" or (self.how == "crashed" and self.code == signal.SIGXCPU):
+            return "timeout"
+        if self.how == "crashed" and self.code == signal.SIGKILL:
+            return "memory"  # not by us, and nobody else kills: the system was out of memory
+        if self.code and any(sign in self.stderr for sign in _OUT_OF_MEMORY):
+            return "memory"
+        return "crash" if self.how == "crashed" else None
+
+    def describe(self) -> str:
+        """One line for a message."""
+        name = signal.Signals(self.code).name if self.how == "crashed" else str(self.code)
+        how = {"exited": f"exit code {name}", "crashed": f"died of {name}"}.get(self.how, "killed")
+        lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
+        return f"{how}: {lines[-1][:300]}" if lines else how
+
+
+class ChildTrouble(Exception):
+    """A child crashed, ran out of time or out of memory."""
+
+    def __init__(self, reason: Trouble, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Child:
+    """A running child whose output is read piece by piece.
+
+    ::
+
+        with Child(command, limits) as child:
+            while child.read_into(buffer): ...
+            ended = child.finish()
+    """
+
+    def __init__(self, command: Sequence[str], limits: Limits, cwd: Path | None = None) -> None:
+        self._limits = limits
+        self._waited = 0.0
+        self._timed_out = False
+        self._head = bytearray()
+        self._tail = bytearray()
+        self._process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            cwd=cwd,
+            start_new_session=True,
+        )
+        _limit(self._process.pid, limits)
+        assert self._process.stdout is not None and self._process.stderr is not None  # noqa: S101
+        self._out, self._err = self._process.stdout.fileno(), self._process.stderr.fileno()
+        self._selector = selectors.DefaultSelector()
+        for handle in (self._out, self._err):
+            os.set_blocking(handle, False)
+            self._selector.register(handle, selectors.EVENT_READ)
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._kill()
+        self._process.wait()
+        self._selector.close()
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Fill a buffer from stdout; fewer bytes than asked only where the output ends."""
+        filled = 0
+        while filled < len(buffer) and self._open(self._out):
+            if self._wait():
+                with contextlib.suppress(BlockingIOError):
+                    got = os.readv(self._out, [buffer[filled:]])
+                    filled += got
+                    if not got:
+                        self._selector.unregister(self._out)
+        return filled
+
+    def chunks(self) -> Iterator[bytes]:
+        """Stdout in pieces of any size."""
+        while self._open(self._out):
+            if self._wait():
+                with contextlib.suppress(BlockingIOError):
+                    chunk = os.read(self._out, _READ)
+                    if chunk:
+                        yield chunk
+                    else:
+                        self._selector.unregister(self._out)
+
+    def finish(self) -> Ended:
+        """Take what is left of both outputs and say how the child ended."""
+        for _ in self.chunks():
+            pass
+        while self._open(self._err):
+            self._wait()
+        started = time.monotonic()
+        while not self._timed_out and not self._left():
+            if time.monotonic() - started > min(_GRACE, self._limits.seconds):
+                self._timed_out = True
+            time.sleep(0.001)
+        self._kill()
+        code = self._process.wait()
+        stderr = bytes(self._head) + (b"\n[...]\n" if self._tail else b"") + bytes(self._tail)
+        how: Literal["exited", "crashed", "timeout"] = "crashed" if code < 0 else "exited"
+        return Ended(
+            how="timeout" if self._timed_out else how,
+            code=abs(code),
+            stderr=stderr.decode(errors="replace"),
+        )
+
+    # -- inside -----------------------------------------------------------------------------
+
+    def _open(self, handle: int) -> bool:
+        return handle in self._selector.get_map()
+
+    def _wait(self) -> bool:
+        """Wait for output; True when stdout has some. At the end of our patience: kill."""
+        started = time.monotonic()
+        ready = self._selector.select(max(0.0, self._limits.seconds - self._waited))
+        self._waited += time.monotonic() - started
+        handles = {key.fd for key, _ in ready}
+        if self._err in handles:
+            self._hear()
+        if not ready and self._waited >= self._limits.seconds:
+            self._timed_out = True
+            self._kill()
+            for handle in list(self._selector.get_map()):
+                self._selector.unregister(handle)
+        return self._out in handles
+
+    def _hear(self) -> None:
+        """Keep the beginning and the end of stderr."""
+        said = os.read(self._err, _READ)
+        if not said:
+            self._selector.unregister(self._err)
+        room = STDERR_KEPT - len(self._head)
+        self._head += said[:room]
+        self._tail = (self._tail + said[room:])[-STDERR_KEPT:]
+
+    def _left(self) -> bool:
+        """Whether the child has ended. It is not reaped yet: its group's number stays its own."""
+        options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self._process.pid, options) is not None
+
+    def _kill(self) -> None:
+        """Kill the child's whole group, as long as its number cannot belong to another."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def run(
+    command: Sequence[str], limits: Limits, cwd: Path | None = None, most: int = 1 << 24
+) -> tuple[Ended, bytes]:
+    """Run a child to its end; returns how it ended and its stdout.
+
+    Raises:
+        ChildTrouble: it wrote more than ``most`` bytes.
+    """
+    with Child(command, limits, cwd) as child:
+        output = bytearray()
+        for chunk in child.chunks():
+            output += chunk
+            if len(output) > most:
+                raise ChildTrouble("memory", f"{command[0]} wrote more than {most} bytes")
+        return child.finish(), bytes(output)
+
+
+def twice(attempt: Callable[[], T]) -> T:
+    """Try once more after trouble: a machine has bad minutes, a film that fails twice is bad."""
+    try:
+        return attempt()
+    except ChildTrouble:
+        return attempt()
+
+
+def _limit(pid: int, limits: Limits) -> None:
+    """Limit a running child from outside: code between fork and exec can deadlock under threads."""
+    if not hasattr(resource, "prlimit"):
+        return
+    cpu = math.ceil(limits.seconds) + 1
+    with contextlib.suppress(ProcessLookupError):
+        resource.prlimit(pid, resource.RLIMIT_CPU, (cpu, cpu + 1))
+        resource.prlimit(pid, resource.RLIMIT_AS, (limits.memory, limits.memory))
+        resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))

@@ -1,0 +1,48 @@
+"""How a foreign film is opened: by children only, as a plain file, with time to spare but not much.
+
+`stages.probe` looks at packets, `stages.shots` and `stages.clips` decode. All three see the stream
+that the probe chose: the first video stream that is no cover picture.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from corpus.video import ffmpeg
+from stages.child import Limits
+
+# Containers of films. Left out on purpose: playlists and concat scripts (they open other files),
+# picture sequences (they read patterns into names) and text renderers (any letter is a film).
+DEMUXERS = "mov,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,ivf,nut,mxf,yuv4mpegpipe,gif"
+
+SECONDS_PER_PICTURE = 0.25  # slowest decoding that we wait for: 4K AV1 on one old core is faster
+BYTES_PER_SECOND = 10e6  # slowest disk that we wait for
+
+
+def decoder(record: dict[str, Any]) -> list[str]:
+    """Begin of an ffmpeg command that decodes a record's film upright, on one thread.
+
+    Damaged films decode the same way each time only on one thread. ``-copyts`` keeps the
+    timestamps of the file; a name is never read as an option, a protocol or a pattern.
+    """
+    path = Path(record["path"]).absolute()
+    return [
+        *(str(ffmpeg()), "-nostdin", "-hide_banner", "-loglevel", "warning", "-y"),
+        *("-threads", "1", "-filter_threads", "1"),
+        *("-protocol_whitelist", "file", "-format_whitelist", DEMUXERS),
+        *("-copyts", "-i", f"file:{path}", "-map", f"0:{record['stream']}"),
+    ]
+
+
+def decoding_limits(record: dict[str, Any], timeout: float, memory: int) -> Limits:
+    """Limits of a child that decodes a record's film once.
+
+    Args:
+        timeout: seconds to start with; each packet in the file adds a little.
+        memory: bytes of address space.
+    """
+    return Limits(timeout + SECONDS_PER_PICTURE * record["packets"], memory)
+
+
+def reading_limits(size: int, timeout: float, memory: int) -> Limits:
+    """Limits of a child that reads a file of ``size`` bytes without decoding it."""
+    return Limits(timeout + size / BYTES_PER_SECOND, memory)
