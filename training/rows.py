@@ -1,7 +1,7 @@
 """Documents into static rows, sorted by what the tokens are: ``[text | clean | noisy]``.
 
-Routing a token to its tower is then a split and not a gather, and shapes never change. Order in time
-lives in per-token metadata, which alone drives RoPE and the mask; the losses are driven by
+Routing a token to its tower is then a split and not a gather, and shapes never change. Order in
+time lives in per-token metadata, which alone drives RoPE and the mask; the losses are driven by
 ``Batch.target`` and ``Batch.learn``.
 
 Sizes: B rows, T text slots, N clean blocks, M noisy blocks, P tokens per block,
@@ -10,6 +10,7 @@ L = T + (N + M) P tokens per row.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,10 +105,12 @@ class Batch:
         )
 
     def to(self, device: torch.device | str) -> "Batch":
-        moved = {each.name: getattr(self, each.name) for each in fields(self)}
-        return Batch(
-            **{name: v if isinstance(v, tuple) else v.to(device) for name, v in moved.items()}
-        )
+        parts = {each.name: getattr(self, each.name) for each in fields(self)}
+        moved: dict[str, Any] = {
+            name: part if isinstance(part, tuple) else part.to(device)
+            for name, part in parts.items()
+        }
+        return Batch(**moved)
 
 
 def pack(

@@ -5,7 +5,7 @@ each, in a clean or a noisy copy). Builders make documents; `training.rows` pack
 that the mask, RoPE and the losses need is explicit in the elements, so a new formulation is a new
 builder and nothing else:
 
-* ``order``: place in time, which the mask compares (`training.mask`). All copies of a chunk share one.
+* ``order``: place in time, which the mask compares (`training.mask`); a chunk's copies share one.
 * ``position``: id on the sequence axis of RoPE. In `tv2tv` it equals ``order``; formulations whose
   text stands elsewhere than where it belongs (think2v) set it apart.
 * ``targets`` and ``Block.loss``: what is learned, apart from the kind of the element.

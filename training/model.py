@@ -1,0 +1,138 @@
+"""The TV2TV model: one sequence of text tokens and latent blocks through two towers.
+
+Sizes: B rows, T text slots, N clean blocks, M noisy blocks, P tokens per block, V = (N + M) P video
+tokens, L = T + V, D width, C latent channels, h x w latent pixels.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from training.attention import bias
+from training.flow import Predict
+from training.rows import Batch
+from training.samplers import Downsampler, Upsampler
+from training.sequence import NO_TARGET, Specials
+from training.towers import Keys, Layer, rotation
+
+
+class ModelConfig(BaseModel):
+    """Everything that fixes the architecture.
+
+    Attributes:
+        vocab: text token ids.
+        channels: latent channels.
+        specials: ids with a role in the sequence.
+        layers, width, heads: of both towers.
+        hidden: width of the feed-forward networks.
+        factor: downsampling from latent pixels to tokens, per side.
+        predict: what the upsampler's output means and is compared with (`training.flow`).
+        theta: base of the rotary frequencies.
+        eps: of the norms.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    vocab: int = Field(ge=1)
+    channels: int = Field(ge=1)
+    specials: Specials
+    layers: int = Field(ge=1)
+    width: int = Field(ge=8)
+    heads: int = Field(ge=1)
+    hidden: int = Field(ge=1)
+    factor: Literal[1, 2, 4] = 1
+    predict: Predict = "v"
+    theta: float = Field(10_000.0, gt=0)
+    eps: float = Field(1e-5, gt=0)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says about a batch.
+
+    Attributes:
+        logits: at the text positions that have a target, row by row, (n, vocab).
+        target: those targets, (n,).
+        flow: the upsampler's output for every noisy block, (B, M, C, h, w).
+    """
+
+    logits: Tensor
+    target: Tensor
+    flow: Tensor
+
+
+class TV2TV(nn.Module):
+    """See the module's text. Weights come from torch's global generator."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        c = config
+        self.embedding = nn.Embedding(c.vocab, c.width)
+        self.downsampler = Downsampler(c.channels, c.width, c.factor, c.eps)
+        self.layers = nn.ModuleList(
+            Layer(i, c.width, c.heads, c.hidden, c.layers, c.eps) for i in range(c.layers)
+        )
+        self.norm = nn.RMSNorm(c.width, c.eps)
+        self.head = nn.Linear(c.width, c.vocab, bias=False)
+        self.upsampler = Upsampler(c.channels, c.width, c.factor, c.eps)
+        nn.init.normal_(self.head.weight, std=0.02)
+
+    def forward(self, batch: Batch) -> Prediction:
+        """One training pass over sorted rows."""
+        rows, clean = batch.shown.shape[:2]
+        frames = torch.cat([batch.shown, batch.noisy], 1)
+        levels = torch.cat([batch.shown_t, batch.t], 1)
+        tokens, skips, time = self.downsampler(frames.flatten(0, 1), levels.flatten())
+        video = tokens.unflatten(0, (rows, -1)).flatten(1, 2)
+        table = bias(batch.meta, batch.meta, video.dtype)
+        text, video = self.trunk(self.embedding(batch.text), video, batch.position, table)
+        blocks = video.unflatten(1, (frames.shape[1], -1))
+
+        def noisy(x: Tensor) -> Tensor:
+            return x.unflatten(0, (rows, -1))[:, clean:].flatten(0, 1)
+
+        flow = self.upsampler(
+            blocks[:, clean:].flatten(0, 1), [noisy(skip) for skip in skips], noisy(time)
+        )
+        learned = batch.target != NO_TARGET
+        return Prediction(
+            logits=self.next_token(text[learned]),
+            target=batch.target[learned],
+            flow=flow.unflatten(0, (rows, -1)),
+        )
+
+    def trunk(
+        self,
+        text_BTD: Tensor,
+        video_BVD: Tensor,
+        position_BL3: Tensor,
+        table: Tensor,
+        keys: Keys | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """All layers over ``[text | video]``; with ``keys``, over what is cached as well."""
+        turn = rotation(position_BL3, self.config.width // self.config.heads, self.config.theta)
+        for layer in self.layers:
+            text_BTD, video_BVD = layer(text_BTD, video_BVD, turn, table, keys)
+        return text_BTD, video_BVD
+
+    def next_token(self, text_nD: Tensor) -> Tensor:
+        """Scores of the next text token, (n, vocab)."""
+        return self.head(self.norm(text_nD))
+
+
+def parameter_groups(model: TV2TV) -> dict[str, list[nn.Parameter]]:
+    """All parameters by part, each once: what gets its own learning rate and gradient norm."""
+    groups: dict[str, list[nn.Parameter]] = {
+        "text": [*model.norm.parameters()],
+        "video": [],
+        "samplers": [*model.downsampler.parameters(), *model.upsampler.parameters()],
+        "embeddings": [*model.embedding.parameters(), *model.head.parameters()],
+    }
+    for layer in model.layers:
+        groups["text"] += layer.text.parameters()
+        groups["video"] += layer.video.parameters()
+    return groups

@@ -1,0 +1,31 @@
+"""Named model sizes."""
+
+from typing import Any
+
+from corpus.errors import UserError
+from training.model import ModelConfig
+from training.sequence import Specials
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # CPU in minutes. The clean latent is predicted: at this size it learns about three times faster
+    # than velocity.
+    "tiny": {
+        "layers": 4,
+        "width": 128,
+        "heads": 4,
+        "hidden": 344,
+        "factor": 1,
+        "predict": "x",
+        "theta": 1_000.0,
+    },
+}
+
+
+def model_config(
+    preset: str, *, vocab: int, channels: int, specials: Specials, **overrides: Any
+) -> ModelConfig:
+    """A preset completed by what the data fixes; pydantic names any unknown override."""
+    if preset not in PRESETS:
+        raise UserError(f"model preset {preset!r} is unknown: choose one of {', '.join(PRESETS)}")
+    data = {"vocab": vocab, "channels": channels, "specials": specials}
+    return ModelConfig(**(PRESETS[preset] | data | overrides))
