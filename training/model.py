@@ -132,7 +132,6 @@ def parameter_groups(model: TV2TV) -> dict[str, list[nn.Parameter]]:
         "samplers": [*model.downsampler.parameters(), *model.upsampler.parameters()],
         "embeddings": [*model.embedding.parameters(), *model.head.parameters()],
     }
-    for layer in model.layers:
-        groups["text"] += layer.text.parameters()
-        groups["video"] += layer.video.parameters()
+    for name, parameter in model.layers.named_parameters():
+        groups[name.split(".")[1]].append(parameter)
     return groups
