@@ -1,1 +1,1 @@
-"""What we measure, and against whom; `python -m benchmarks` runs everything that this machine can."""
+"""What we measure, and against whom; `python -m benchmarks` runs all that this machine can."""
