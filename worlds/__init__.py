@@ -8,10 +8,14 @@ captions reach the model by the caption backend `given`. Worlds import `corpus` 
 `worlds.arena_oracle`   reads positions and actions back from arena pixels
 `worlds.arena_eval`     interventions, chance, ceilings and intervals for arena films
 `worlds.doom`           films a scripted player in ViZDoom; replays a scene bit by bit
+`worlds.doom_player`    the script of that player
 `worlds.verbalise`      the one place where actions become words
 `worlds.record`         writes a world's footage as mp4 films, timelines and a manifest
 ======================  =========================================================================
 
 A world's chunk follows the corpus clock: 16 fps, frame 0 is the start frame, chunk i is frames
 ``1 + 4i .. 4 + 4i``, and action i is what happens *during* chunk i.
+
+A new world needs: a recorder that gives frames and actions for a seed, words for its actions in
+`worlds.verbalise`, a few lines in `worlds.record` that turn both into shots, and an oracle.
 """
