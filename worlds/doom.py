@@ -26,6 +26,10 @@ SIZES = {(160, 120): "RES_160X120", (320, 240): "RES_320X240"}
 SKILL = 2
 
 
+class SceneOverError(Exception):
+    """The player died, or left the map, before the film began."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a scene is filmed.
@@ -137,6 +141,10 @@ def film(
             leaves the map, so it may be shorter, down to a single frame.
         lead_in: chunks to play before the film begins.
         size: (width, height), a key of `SIZES`.
+
+    Raises:
+        SceneOverError: nothing is left after the lead-in.
+        UserError: ViZDoom is not installed, or does not know the size.
     """
     player = Player(np.random.default_rng(seed))
     before = lead_in * CLOCK.frames_per_chunk
@@ -155,7 +163,7 @@ def film(
             inputs.append(player.act(state, pose))
             game.make_action(inputs[-1].vector(), TICS_PER_FRAME)
     if not frames:
-        raise ValueError(f"{place.name}, seed {seed}: the lead-in of {lead_in} chunks ended it")
+        raise SceneOverError(f"{place.name}, seed {seed}: over within {lead_in} chunks of lead-in")
     kept = CLOCK.frames((len(frames) - 1) // CLOCK.frames_per_chunk)
     scene = Scene(place.name, seed, tuple(inputs[: before + kept - 1]), before)
     return Footage(scene, np.stack(frames[:kept]), tuple(poses[:kept]))

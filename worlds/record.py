@@ -13,6 +13,7 @@ bytes. A shot of k chunks holds ``1 + 4 k`` frames, so a pipeline that starts a 
 gets the whole of it and the captions lie exactly on its chunks.
 """
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, astuple, dataclass
@@ -111,7 +112,8 @@ def record_doom(
     """
     if not (seconds > 0 and per_film > 0 and seed >= 0):
         raise UserError(
-            f"doom: seconds={seconds} and per_film={per_film} must be above 0, seed={seed} not below"
+            f"doom: seconds={seconds} and per_film={per_film} must be above 0, "
+            f"seed={seed} at least 0"
         )
     films = plan_doom(seconds, seed, per_film)
     names = [f"doom-{number:05d}" for number in range(len(films))]
@@ -173,10 +175,17 @@ def _shoot(take: Take, size: tuple[int, int]) -> doom.Footage:
     """Film a take; where the player dies too soon, try again, and keep the longest in the end."""
     attempts: list[doom.Footage] = []
     for attempt in range(TAKES):
-        footage = doom.film(take.place, take.seed + attempt, take.chunks, take.lead_in, size)
-        attempts.append(footage)
-        if len(footage.inputs) == take.chunks * doom.CLOCK.frames_per_chunk:
-            break
+        with contextlib.suppress(doom.SceneOverError):
+            attempts.append(
+                doom.film(take.place, take.seed + attempt, take.chunks, take.lead_in, size)
+            )
+            if len(attempts[-1].inputs) == take.chunks * doom.CLOCK.frames_per_chunk:
+                break
+    if not attempts:
+        raise UserError(
+            f"doom: the player died before the film began, {TAKES} times, in {take.place.name!r}: "
+            "choose another seed"
+        )
     return max(attempts, key=lambda footage: len(footage.inputs))
 
 

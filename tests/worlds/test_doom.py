@@ -69,6 +69,8 @@ def test_a_film_ends_with_a_whole_chunk_before_death(monkeypatch: pytest.MonkeyP
     assert 1 < len(footage.frames) < 1601 and len(footage.frames) % 4 == 1
     assert footage.poses[-1].health > 0
     assert len(footage.inputs) == len(footage.frames) - 1
+    with pytest.raises(doom.SceneOverError, match="acid, seed 0: over within 400 chunks"):
+        film(place_named("acid"), seed=0, chunks=4, lead_in=400)
 
 
 def test_the_engine_leaves_nothing_behind(

@@ -158,3 +158,28 @@ def test_the_doom_plan_shows_every_place_before_any_again() -> None:
     assert sum(seconds) >= 400 and all(60 <= length < 73 for length in seconds[:-1])
     assert len({take.seed for take in takes}) == len(takes)
     assert plan_doom(400, 0, 60) == films != plan_doom(400, 1, 60)
+
+
+def test_a_scene_that_ends_too_soon_is_shot_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("vizdoom", reason="ViZDoom is not installed: pip install 'tv2tv[doom]'")
+    real, seeds = doom.film, []
+
+    def unlucky(place: doom.Place, seed: int, chunks: int, *rest: Any) -> doom.Footage:
+        seeds.append(seed)
+        if len(seeds) == 1:
+            raise doom.SceneOverError
+        return real(place, seed, 5 if len(seeds) == 2 else chunks, *rest)
+
+    monkeypatch.setattr(doom, "film", unlucky)
+    record_doom(tmp_path, seconds=3, seed=1)
+    (row,) = rows_of(tmp_path / "manifest.jsonl")
+    assert seeds == [seeds[0], seeds[0] + 1, seeds[0] + 2] and row["seconds"] > 6
+
+    def hopeless(*_: Any) -> doom.Footage:
+        raise doom.SceneOverError
+
+    monkeypatch.setattr(doom, "film", hopeless)
+    with pytest.raises(UserError, match="choose another seed"):
+        record_doom(tmp_path, seconds=3, seed=1)
