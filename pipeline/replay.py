@@ -1,0 +1,93 @@
+"""Replay: where every listed video stands, from stored rows alone.
+
+`replay` walks each video through the stages. A stage whose rows are stored is passed by its
+`Stage.advance`; where rows are missing, the record waits. Resume is "run what waits", status is
+"count what was met", and the shards stage reads what finished: one function for all three.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from corpus.rows import Row
+from pipeline.tables import Answers
+from stages.stage import Record, Stage
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A unit of work that has rows.
+
+    Attributes:
+        stage: position of the stage.
+        unit: id of the unit's entity (the video, or the clip).
+        subjects: ids whose fate this unit of work decides.
+        advanced: how many records went on.
+    """
+
+    stage: int
+    unit: str
+    subjects: tuple[str, ...]
+    rows: Sequence[Row]
+    advanced: int
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A unit of work whose rows are missing."""
+
+    stage: int
+    key: str
+    unit: str
+    subjects: tuple[str, ...]
+    record: Record
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Everything that was met: see the module's text. ``finished`` is in the order of unit ids."""
+
+    answered: list[Answered] = field(default_factory=list)
+    waiting: list[Waiting] = field(default_factory=list)
+    finished: list[Record] = field(default_factory=list)
+
+
+def unit_id(record: Record) -> str:
+    """Id of the entity that a record is about: its clip, or else its video."""
+    return str(record["clip_id"] if "clip_id" in record else record["video_id"])
+
+
+def silent(subjects: Iterable[str], rows: Iterable[Row]) -> list[str]:
+    """Subjects that no row speaks of, as its own or as its parent."""
+    spoken = {name for row in rows for name in (row.id, row.parent)}
+    return [subject for subject in subjects if subject not in spoken]
+
+
+def replay(stages: Sequence[Stage], records: Iterable[Record], stored: Sequence[Answers]) -> Replay:
+    """Walk ``records`` (one per distinct video) through ``stages``.
+
+    Args:
+        stored: per stage, rows by key.
+    """
+    found = Replay()
+    for record in records:
+        _walk(record, stages, stored, found)
+    found.finished.sort(key=unit_id)
+    return found
+
+
+def _walk(start: Record, stages: Sequence[Stage], stored: Sequence[Answers], found: Replay) -> None:
+    pending = [(0, start)]
+    while pending:
+        position, record = pending.pop()
+        if position == len(stages):
+            found.finished.append(record)
+            continue
+        stage = stages[position]
+        key, unit, subjects = stage.key(record), unit_id(record), tuple(stage.subjects(record))
+        rows = stored[position].get(key)
+        if rows is None:
+            found.waiting.append(Waiting(position, key, unit, subjects, record))
+            continue
+        onward = stage.advance(record, rows)
+        found.answered.append(Answered(position, unit, subjects, rows, len(onward)))
+        pending += [(position + 1, item) for item in reversed(onward)]

@@ -1,0 +1,209 @@
+"""`run`: list inputs, replay, stream what waits, check conservation, write shards.
+
+The loop is the whole of resume: replay the tables; if records wait, stream them; replay again.
+Whether any work remains is thereby decided before Ray is started.
+"""
+
+import _thread
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from corpus.files import write_text
+from corpus.layout import TOOL_VERSION
+from pipeline import conservation
+from pipeline.faults import RunError, tidy
+from pipeline.lock import Lock
+from pipeline.plan import Cluster, Plan, phases
+from pipeline.progress import Event, EventLog, Progress, View
+from pipeline.replay import Replay, replay
+from pipeline.sources import Listing, identify, list_sources, write_listing
+from pipeline.tables import Stored
+
+NOTES = "notes"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run did.
+
+    Attributes:
+        folder: of the run.
+        computed: units of work per stage that were computed, not read.
+        counts: the conservation table.
+        shards: folder of the shards; None when no clip came through.
+        rewritten: whether the shards were made anew.
+    """
+
+    folder: Path
+    computed: dict[str, int]
+    counts: conservation.Counts
+    shards: Path | None
+    rewritten: bool
+
+
+def run(
+    plan: Plan,
+    given: str,
+    view: View,
+    *,
+    limit: int | None = None,
+    rehash: bool = False,
+    verbose: bool = False,
+) -> Result:
+    """Bring everything that ``given`` lists through all stages.
+
+    Raises:
+        UserError: a mistake in the input, or another run holds the corpus.
+        RunError: a stage is broken; what is durable stays.
+        ConservationError: something was lost or counted twice.
+    """
+    listing = list_sources(given, plan.recipe.source).limit(limit)
+    with Lock(plan.layout.root) as lock:
+        folder = _new_run(plan)
+        cache = plan.layout.table("sources", "1") / "sources.parquet"
+        listing = identify(listing, plan.recipe.source, cache, rehash=rehash)
+        write_listing(folder / "inputs.parquet", listing)
+        log = EventLog(folder / "events.jsonl")
+        log.write([_event("begin", tool=TOOL_VERSION, inputs=len(listing.sources))])
+        found, computed = _drain(plan, listing, folder, log, view, lock, verbose=verbose)
+        counts = conservation.count(listing.sources, plan.stages, found)
+        conservation.check(listing.sources, counts, found)
+        shards, rewritten = _finish(plan, found, view)
+        levels = {name: level.to_json() for name, level in counts.items()}
+        log.write([_event("end", levels=levels, computed=computed, shards_rewritten=rewritten)])
+    return Result(folder, computed, counts, shards, rewritten)
+
+
+def _drain(
+    plan: Plan,
+    listing: Listing,
+    folder: Path,
+    log: EventLog,
+    view: View,
+    lock: Lock,
+    *,
+    verbose: bool,
+) -> tuple[Replay, dict[str, int]]:
+    """Replay and stream in turn until nothing waits."""
+    computed: Counter[str] = Counter()
+    before: set[tuple[int, str]] = set()
+    found, stored = _replay(plan, listing)
+    if not found.waiting:
+        return found, {}
+    from pipeline.stream import connected  # Ray takes a second to import, and is not always needed
+
+    view.say(_announcement(plan, found))
+    with connected(plan.stages, folder / "ray.log", verbose=verbose) as cluster:
+        while found.waiting:
+            now = {(one.stage, one.key) for one in found.waiting}
+            if now == before:
+                names = sorted({plan.stages[position].name for position, _ in now})
+                raise RunError(f"{len(now)} records still wait for {', '.join(names)}: no progress")
+            before = now
+            with _shown(plan, found, log, view, lock, computed) as on_events:
+                _stream(plan, found, stored, cluster, folder, on_events)
+            found, stored = _replay(plan, listing)
+    tidy(folder / NOTES)
+    return found, dict(computed)
+
+
+def _replay(plan: Plan, listing: Listing) -> tuple[Replay, list[Stored]]:
+    stored = [table.read() for table in plan.tables]
+    return replay(plan.stages, listing.records(), [one.answers for one in stored]), stored
+
+
+def _stream(
+    plan: Plan,
+    found: Replay,
+    stored: Sequence[Stored],
+    cluster: Cluster,
+    folder: Path,
+    on_events: Callable[[list[Event]], None],
+) -> None:
+    """One phase: from the first stage at which a record waits to the last that fits beside it."""
+    from pipeline.stream import Link, stream
+
+    first = min(one.stage for one in found.waiting)
+    phase = next(part for part in phases(plan.stages, cluster) if first in part)
+    positions = range(first, phase.stop)
+    links = [Link(i, plan.stages[i], plan.tables[i], stored[i]) for i in positions]
+    ready = [one for one in found.waiting if one.stage in positions]
+    stream(links, ready, cluster, folder / NOTES, on_events)
+
+
+@contextmanager
+def _shown(
+    plan: Plan, found: Replay, log: EventLog, view: View, lock: Lock, computed: Counter[str]
+) -> Iterator[Callable[[list[Event]], None]]:
+    """Give the function that takes events: into the log, the sums and the view."""
+    names = [stage.name for stage in plan.stages]
+    waiting = Counter(plan.stages[one.stage].name for one in found.waiting)
+    progress = Progress(names, waiting)
+
+    def on_events(events: list[Event]) -> None:
+        log.write(events)
+        for event in events:
+            progress.add(event)
+            computed[event["stage"]] += event["computed"]
+        view.update(progress)
+        if lock.lost.is_set():
+            _thread.interrupt_main()
+
+    view.begin(progress)
+    try:
+        yield on_events
+    except KeyboardInterrupt as error:
+        if lock.lost.is_set():
+            raise RunError(
+                f"another run took {plan.layout.root} over while this one could not beat its lock"
+            ) from error
+        raise
+    finally:
+        view.end(progress)
+
+
+def _finish(plan: Plan, found: Replay, view: View) -> tuple[Path | None, bool]:
+    """Corpus stages on the finished records; nothing to do when no clip came through."""
+    if not found.finished:
+        view.say("no clip came through all stages: no shards are written")
+        return None, False
+    header = _header(plan)
+    (stage,) = plan.corpus_stages
+    folder = plan.layout.shards(plan.recipe.model_dump()["shards"]["name"])
+    return folder, stage.run(found.finished, folder, header)
+
+
+def _header(plan: Plan) -> dict[str, Any]:
+    """What a shard manifest says of its making: only what can change a byte, and no paths."""
+    identities = {stage.name: stage.identity() for stage in plan.stages}
+    return {
+        "clock": plan.recipe.clock.clock().to_json(),
+        "codec": identities["latents"]["codec"],
+        "recipe": {"name": plan.recipe.name, "seed": plan.recipe.seed, "stages": identities},
+        "fingerprints": {stage.name: stage.fingerprint for stage in plan.stages},
+    }
+
+
+def _announcement(plan: Plan, found: Replay) -> str:
+    waiting = Counter(one.stage for one in found.waiting)
+    parts = [f"{count} for {plan.stages[i].name}" for i, count in sorted(waiting.items())]
+    return f"waiting: {', '.join(parts)}; starting Ray"
+
+
+def _new_run(plan: Plan) -> Path:
+    """A folder whose name sorts by time, with the recipe as it was resolved."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    folder = plan.layout.runs / f"{stamp}-{os.getpid()}"
+    write_text(folder / "recipe.yaml", plan.recipe.to_yaml())
+    return folder
+
+
+def _event(name: str, **details: Any) -> Event:
+    return {"event": name, "time": time.time(), **details}

@@ -1,0 +1,232 @@
+"""The streaming execution: one Ray Data pipeline of actor pools over neighbouring stages.
+
+All stages of a phase work at once: while clips of one video are cut, clips of another are
+captioned. Records are small (references, never frames); each output block is about one record, so
+that the clips of one long film spread over all workers of the next stage, and batches fill across
+films.
+"""
+
+import logging
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy, DataContext
+
+from corpus.errors import UserError
+from pipeline.faults import RunError
+from pipeline.plan import Cluster
+from pipeline.replay import Waiting
+from pipeline.tables import Stored, Table
+from pipeline.worker import Event, Job, Worker, flow
+from stages.stage import Stage
+
+BLOCK_BYTES = 4096  # about one record: what a block of the flow holds at most
+MAX_SOURCE_BLOCKS = 1000  # the driver keeps a reference per block
+OBJECT_STORE_BYTES = 512 * 2**20  # records only; a local run needs no more
+POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Link:
+    """One stage of the stream with its place in the plan and what is durable of it."""
+
+    position: int
+    stage: Stage
+    table: Table
+    stored: Stored
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def connected(stages: Sequence[Stage], log: Path, *, verbose: bool) -> Iterator[Cluster]:
+    """A running Ray: the one this process has, or else a local one that ends with the block.
+
+    What a local Ray says on stderr goes to the file ``log``, or to the screen when ``verbose``.
+
+    A local Ray gets logical CPUs for the sum of all stages' minima and the cores on top: with
+    fewer, pools that wait for each other never move a row, and print nothing.
+    """
+    if ray.is_initialized():
+        found = ray.cluster_resources()
+        cpus = found.get("CPU", 0.0)
+        yield Cluster(cpus, found.get("GPU", 0.0), max(1, int(cpus)))
+        return
+    cores = usable_cores()
+    minima = sum(stage.resources.cpus for stage in stages)
+    cpus = math.ceil(minima) + cores - 1
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with nullcontext() if verbose else _stderr_to(log):
+        try:
+            ray.init(
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=verbose,
+                logging_level=logging.INFO if verbose else logging.ERROR,
+                object_store_memory=OBJECT_STORE_BYTES,
+            )
+            yield Cluster(cpus, ray.cluster_resources().get("GPU", 0.0), cores)
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _stderr_to(log: Path) -> Iterator[None]:
+    """Native code writes to file descriptor 2 whatever Python's loggers are told."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with log.open("ab") as file:
+            os.dup2(file.fileno(), 2)
+            yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def stream(
+    links: Sequence[Link],
+    waiting: Sequence[Waiting],
+    cluster: Cluster,
+    notes: Path,
+    on_events: Callable[[list[Event]], None],
+) -> None:
+    """Run ``waiting`` records through ``links`` until all that can be answered is durable.
+
+    Args:
+        notes: folder of this run, for attempt marks and faults.
+        on_events: gets the workers' events now and then, from another thread.
+
+    Raises:
+        UserError, RunError: as a worker raised it.
+    """
+    _quiet()
+    monitor: Any = ray.remote(num_cpus=0)(_Monitor).remote()
+    try:
+        data = _dataset(links, waiting, cluster, notes, _Reporter(monitor))
+        with _polling(monitor, on_events):
+            for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):
+                pass
+    except Exception as error:
+        raise _cause(error) from error
+    finally:
+        ray.kill(monitor)
+
+
+class _Monitor:
+    """Collects events of all workers."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+
+    def report(self, event: Event) -> None:
+        self._events.append(event)
+
+    def drain(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+
+class _Reporter:
+    """Sends events to the monitor without waiting."""
+
+    def __init__(self, monitor: Any) -> None:
+        self._monitor = monitor
+
+    def __call__(self, event: Event) -> None:
+        self._monitor.report.remote(event)
+
+
+def _dataset(
+    links: Sequence[Link],
+    waiting: Sequence[Waiting],
+    cluster: Cluster,
+    notes: Path,
+    report: _Reporter,
+) -> ray.data.Dataset:
+    """Ray Data restarts actors that died, and repeats their tasks, without limit by default; what
+    kills a worker twice is quarantined (`pipeline.worker`), so this comes to an end."""
+    rows = [(one.stage, one.record) for one in waiting]
+    size = math.ceil(len(rows) / MAX_SOURCE_BLOCKS)
+    data: ray.data.Dataset = ray.data.from_arrow(
+        [flow(rows[start : start + size]) for start in range(0, len(rows), size)]
+    )
+    for link in links:
+        need = link.stage.resources
+        job = Job(
+            link.stage,
+            link.position,
+            link.table,
+            notes / link.stage.name,
+            link.stored.parts,
+            report,
+        )
+        data = data.map_batches(
+            Worker,
+            fn_constructor_args=(job,),
+            batch_size=need.batch,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(
+                min_size=1, max_size=max(1, min(need.max_workers, cluster.workers))
+            ),
+            num_cpus=need.cpus,
+            num_gpus=need.gpus,
+            memory=need.memory or None,
+        )
+    return data
+
+
+def _quiet() -> None:
+    """Ray Data without its own bars and logs, small blocks, and no limit on the longest film.
+
+    `Stage.process` has its own wall-clock limits; Ray's guard would stop a run in which one long
+    film is all that is left.
+    """
+    context = DataContext.get_current()
+    context.target_max_block_size = BLOCK_BYTES
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = -1
+    context.raise_original_map_exception = True
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def _polling(monitor: Any, on_events: Callable[[list[Event]], None]) -> Iterator[None]:
+    done = threading.Event()
+
+    def poll() -> None:
+        while not done.wait(POLL_SECONDS):
+            on_events(ray.get(monitor.drain.remote()))
+
+    thread = threading.Thread(target=poll, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        on_events(ray.get(monitor.drain.remote()))
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Our own error inside what Ray wraps around it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, UserError | RunError):
+            return seen
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return RunError(f"the stream broke: {type(error).__name__}: {error}")

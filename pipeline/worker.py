@@ -1,0 +1,181 @@
+"""One worker of one stage, as Ray Data's `map_batches` calls it.
+
+Records flow as flat Arrow rows: the position of the stage that is next for a record, and the record
+as JSON. A worker answers the records whose turn it is, makes the answers durable as one part, and
+only then passes on what `Stage.advance` gives. Records whose turn comes later pass through.
+
+What a worker survives:
+
+* an exception on a batch: its records are tried one by one, and one that raises again is
+  quarantined (``exception``), unless nothing ever worked (see `pipeline.faults`);
+* its own death (a crash in native code, the memory killer): Ray starts it again with the same
+  batch. Attempt marks on disk tell which records were in work; they are tried alone, and one that
+  kills its worker a second time is quarantined (``killed_worker``).
+"""
+
+import json
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from corpus.errors import UserError
+from corpus.ids import canonical_json
+from corpus.rows import Row
+from pipeline.faults import Faults, Marks, systemic
+from pipeline.replay import silent
+from pipeline.tables import Table
+from stages.stage import Record, Stage
+
+FLOW = pa.schema([pa.field("next_stage", pa.int32()), pa.field("record", pa.string())])
+Event = dict[str, Any]
+Unit = tuple[str, Record]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker is told.
+
+    Attributes:
+        position: of the stage in the plan.
+        notes: folder of this run and stage for attempt marks and faults.
+        known: part name by key, of everything durable before the run.
+        report: called with one event per batch.
+    """
+
+    stage: Stage
+    position: int
+    table: Table
+    notes: Path
+    known: dict[str, str]
+    report: Callable[[Event], None]
+
+
+def flow(rows: Sequence[tuple[int, Record]]) -> pa.Table:
+    """Records with the position of their next stage, as Arrow rows."""
+    columns = [[position for position, _ in rows], [canonical_json(record) for _, record in rows]]
+    return pa.table(columns, schema=FLOW)
+
+
+class Worker:
+    """Holds one opened stage."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._stage = job.stage
+        self._marks = Marks(job.notes)
+        self._faults = Faults(job.notes, job.stage.name)
+        self._stage.open()
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        turn = pc.equal(batch["next_stage"], self._job.position)
+        later = batch.filter(pc.invert(turn))
+        if later.num_rows:
+            yield later
+        records = [json.loads(text) for text in batch.filter(turn)["record"].to_pylist()]
+        yield flow([(self._job.position + 1, record) for record in self._advance(records)])
+
+    def _advance(self, records: Sequence[Record]) -> list[Record]:
+        if not records:
+            return []
+        begun = time.time()
+        units = {self._stage.key(record): record for record in records}
+        answers = self._stored(units)
+        computed = [unit for unit in units.items() if unit[0] not in answers]
+        if computed:
+            answers |= self._answers(computed)
+        onward = [
+            item
+            for key, record in units.items()
+            for item in self._stage.advance(record, answers[key])
+        ]
+        outcomes = Counter(row.outcome for rows in answers.values() for row in rows)
+        self._job.report(
+            {
+                "event": "batch",
+                "stage": self._stage.name,
+                "worker": f"{socket.gethostname()}:{os.getpid()}",
+                "begun": begun,
+                "seconds": time.time() - begun,
+                "records": len(records),
+                "computed": len(computed),
+                "onward": len(onward),
+                "outcomes": dict(outcomes),
+            }
+        )
+        return onward
+
+    def _stored(self, units: dict[str, Record]) -> dict[str, list[Row]]:
+        """Rows that were durable before this run."""
+        names = {self._job.known[key] for key in units if key in self._job.known}
+        parts = [self._job.table.read_part(self._job.table.folder / name) for name in sorted(names)]
+        return {key: rows for part in reversed(parts) for key, rows in part.items() if key in units}
+
+    def _answers(self, units: Sequence[Unit]) -> dict[str, list[Row]]:
+        """Compute and store; or read, where this very batch became durable before a worker died."""
+        keys = [key for key, _ in units]
+        part = self._job.table.part(keys)
+        if part.exists():
+            return self._job.table.read_part(part)
+        if any(self._marks.attempts(key) for key in keys):
+            return {key: rows for unit in units for key, rows in self._alone(unit).items()}
+        with self._marks.working(keys):
+            try:
+                rows = self._process([record for _, record in units])
+            except Exception as error:
+                if systemic(error):
+                    raise
+                rows = [self._guarded(unit, part) for unit in units]
+        return self._job.table.write(list(zip(keys, rows, strict=True)))
+
+    def _alone(self, unit: Unit) -> dict[str, list[Row]]:
+        """A record that was in work when a worker died: a part of its own, at most two attempts."""
+        key, record = unit
+        part = self._job.table.part([key])
+        if part.exists():
+            return self._job.table.read_part(part)
+        if self._marks.attempts(key) >= Marks.ALLOWED:
+            message = f"the {self._stage.name} worker died twice while working on it"
+            rows = self._stage.end(record, "quarantined", "killed_worker", message)
+        else:
+            with self._marks.working([key]):
+                rows = self._guarded(unit, part)
+        stored = self._job.table.write([(key, rows)])
+        self._marks.forget(key)
+        return stored
+
+    def _guarded(self, unit: Unit, part: Path) -> list[Row]:
+        """One record by itself; if it raises, it is quarantined in the part that it goes to."""
+        key, record = unit
+        try:
+            (rows,) = self._process([record])
+        except Exception as error:
+            if systemic(error):
+                raise
+            self._faults.raised(key, error, part)
+            message = f"{type(error).__name__}: {error}"
+            return self._stage.end(record, "quarantined", "exception", message)
+        return rows
+
+    def _process(self, records: Sequence[Record]) -> list[list[Row]]:
+        answers = self._stage.process(records)
+        if len(answers) != len(records):
+            raise UserError(
+                f"stage {self._stage.name} answered {len(answers)} of {len(records)} records: "
+                "a fault of the stage"
+            )
+        for record, rows in zip(records, answers, strict=True):
+            missing = silent(self._stage.subjects(record), rows)
+            if missing:
+                raise UserError(
+                    f"stage {self._stage.name} says nothing about {missing}: a fault of the stage"
+                )
+        self._faults.worked()
+        return answers

@@ -1,0 +1,144 @@
+"""The runner on a real local Ray, with stages small enough to count."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corpus.errors import UserError
+from pipeline.faults import RunError
+from pipeline.plan import Cluster, Plan, phases
+from pipeline.progress import PlainView
+from pipeline.runner import Result, run
+
+MakePlan = Callable[..., Plan]
+Films = Callable[..., Path]
+Calls = Callable[[], dict[str, int]]
+TWO = {"shots": [[["x", "y"], ["z"]]]}  # one shot with two clips, of two words and of one
+
+
+def levels(result: Result) -> dict[str, Any]:
+    return {name: level.to_json() for name, level in result.counts.items()}
+
+
+def records(result: Result) -> list[dict[str, Any]]:
+    assert result.shards is not None
+    return json.loads((result.shards / "records.json").read_text())[1]
+
+
+@pytest.mark.usefixtures("local_ray")
+class TestRun:
+    """Starting six pools takes seconds, so each run serves several claims."""
+
+    def test_a_corpus_grows_and_nothing_is_done_twice(
+        self, make_plan: MakePlan, films: Films, calls: Calls, view: PlainView
+    ) -> None:
+        folder = films(
+            a=TWO,
+            b={"shots": [[["x", "bad"]], []]},
+            broken="no json",
+            empty="",
+            short={"probe": "filter"},
+        )
+        (folder / "copy.mp4").write_bytes((folder / "a.mp4").read_bytes())
+        first = run(make_plan(), str(folder), view)
+        self._every_input_is_counted(first)
+        assert calls() == {
+            **{"probe": 4, "shots": 2, "clips": 2},
+            **{"segments": 3, "words": 3, "latents": 3},
+        }
+
+        again = run(make_plan(), str(folder), view)
+        assert calls() == {}
+        assert again.computed == {}
+        assert first.rewritten and not again.rewritten
+        assert levels(first) == levels(again)
+
+        films(c={"shots": [[["z"]]]})
+        changed = run(make_plan(tags={"words": "!"}), str(folder), view)
+        assert calls() == {
+            **{"probe": 1, "shots": 1, "clips": 1},
+            **{"segments": 1, "words": 4, "latents": 1},
+        }, "the new film all the way, the others only where the setting changed"
+        assert changed.rewritten
+        texts = [s["text"] for record in records(changed) for s in record["segments"]]
+        assert sorted(texts) == ["x!", "x!", "y!", "z!", "z!"]
+
+        elsewhere = run(make_plan("other", tags={"words": "!"}, batch=1), str(folder), view)
+        assert records(elsewhere) == records(changed), "batches and order of work leave no trace"
+
+    def _every_input_is_counted(self, result: Result) -> None:
+        found = levels(result)
+        assert found["videos"] == {
+            "inputs": 6,
+            "ok": 2,
+            "filtered": {"duplicate": 1, "too_short": 1},
+            "failed": {"empty": 1, "no_film": 1},
+            "quarantined": {},
+            "pending": 0,
+        }
+        assert found["shots"]["filtered"] == {"too_short": 1}
+        assert found["shots"]["ok"] == 2
+        assert found["clips"]["ok"] == found["clips"]["inputs"] == 3
+        assert found["segments"]["filtered"] == {"bad": 1}
+        assert found["segments"]["ok"] == 4
+        ids = [record["clip_id"] for record in records(result)]
+        assert len(ids) == 3
+        assert ids == sorted(ids)
+
+    def test_a_bad_record_takes_no_other_with_it(
+        self, make_plan: MakePlan, films: Films, view: PlainView
+    ) -> None:
+        folder = films(
+            a={"shots": [[["x"], ["kill"], ["y"], ["raise"]]]},
+            b={"probe": "raise", "shots": []},
+            c={"shots": [[["x"]]]},
+        )
+        result = run(make_plan(), str(folder), view)
+        found = levels(result)
+        assert found["videos"]["quarantined"] == {"exception": 1}
+        assert found["clips"]["quarantined"] == {"exception": 1, "killed_worker": 1}
+        assert found["segments"]["quarantined"] == {"exception": 1, "killed_worker": 1}
+        assert found["clips"]["ok"] == 3
+        notes = list((result.folder / "notes").glob("*/faults/*"))
+        assert len(notes) == 2
+        assert "this film asked for it" in notes[0].read_text()
+
+    def test_a_broken_stage_stops_the_run_and_blames_no_record(
+        self, make_plan: MakePlan, films: Films, view: PlainView
+    ) -> None:
+        folder = films(**{f"f{n}": {"probe": "raise", "shots": []} for n in range(4)})
+        with pytest.raises(RunError, match=r"probe raised the same .* this film asked for it"):
+            run(make_plan(), str(folder), view)
+        parts = list((folder.parent / "corpus" / "tables" / "probe").rglob("part-*"))
+        assert parts == []
+
+
+def test_nothing_to_do_starts_no_ray(
+    make_plan: MakePlan, films: Films, view: PlainView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pipeline.stream
+
+    def refuse(*args: object, **named: object) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(pipeline.stream, "connected", refuse)
+    result = run(make_plan(), str(films(empty="")), view)
+    assert levels(result)["videos"]["failed"] == {"empty": 1}
+    assert result.shards is None, "without any clip there is nothing to write"
+
+
+def test_phases_split_where_the_cluster_is_too_small(make_plan: MakePlan) -> None:
+    stages = make_plan().stages  # six of one CPU each
+    assert phases(stages, Cluster(6, 0, 4)) == [range(0, 6)]
+    assert phases(stages, Cluster(4, 0, 4)) == [range(0, 4), range(4, 6)]
+    assert phases(stages, Cluster(1, 0, 1)) == [range(i, i + 1) for i in range(6)]
+
+
+def test_a_stage_too_large_for_the_cluster_is_an_error_before_the_start(
+    make_plan: MakePlan,
+) -> None:
+    with pytest.raises(UserError, match="stage probe needs 1 CPUs"):
+        phases(make_plan().stages, Cluster(0.5, 0, 1))
