@@ -3,17 +3,18 @@
 Spec "Exact metrics", ``iv_real(k)``: everything before chunk k is real; at chunk k a word is put in
 that the player did not plan, uniform over what is legal there minus its previous action; the oracle
 says from the last real frame whether the chunk obeys. Whoever owns a model renders chunk k of each
-`Intervention` and hands the frames to `verdict`; the rest is here.
+`Intervention` and hands the frames to `score`; the rest is here.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from corpus.codecs import Codec, psnr
-from worlds.arena import Episode, State, background, episode, legal, policy, step
+from worlds.arena import ACTIONS, Episode, State, background, episode, legal, policy, step
 from worlds.arena_oracle import Judgement, Picture, judge, judge_film
 
 CHUNKS_ASKED = (2, 4, 8, 12)
@@ -82,6 +83,25 @@ class Chance:
     blind: float
 
 
+@dataclass(frozen=True)
+class Score:
+    """How rendered chunks did on their interventions; accuracy never stands without validity.
+
+    Attributes:
+        obeyed: the oracle saw the ordered action; interval by bootstrap over episodes.
+        strict: ... and every frame of it was flawless.
+        valid: flawless as *some* action: the quality that needs no text.
+        vanished: no sprite at the end of the chunk; counts as not obeyed.
+        per_action: `obeyed` by ordered word, Wilson intervals, in the order of ``arena.ACTIONS``.
+    """
+
+    obeyed: Rate
+    strict: Rate
+    valid: Rate
+    vanished: Rate
+    per_action: dict[str, Rate]
+
+
 def legal_interventions(state: State, previous: str | None) -> tuple[str, ...]:
     """The words that may be ordered here: legal, and not what was being done."""
     return tuple(action for action in legal(state) if action != previous)
@@ -120,22 +140,39 @@ def chance(orders: Sequence[Intervention]) -> Chance:
     return Chance(own, float(np.mean([1 / len(order.candidates) for order in orders])))
 
 
-def codec_ceiling(orders: Sequence[Intervention], codec: Codec) -> Rate:
-    """The best score that codec and oracle leave: the exact frames, encoded and decoded."""
-    return wilson_interval(
-        sum(verdict(order, _round_trip(order, codec)).action == order.word for order in orders),
-        len(orders),
+def score(orders: Sequence[Intervention], chunks: Iterable[Picture]) -> Score:
+    """Judge the rendered chunk of every intervention, each uint8 (4, 24, 24, 3)."""
+    seen = [verdict(order, chunk) for order, chunk in zip(orders, chunks, strict=True)]
+    hits = [one.action == order.word for order, one in zip(orders, seen, strict=True)]
+    by_episode: dict[int, list[bool]] = defaultdict(list)
+    by_word: dict[str, list[bool]] = defaultdict(list)
+    for order, hit in zip(orders, hits, strict=True):
+        by_episode[order.episode.seed].append(hit)
+        by_word[order.word].append(hit)
+    strict = [one.strict(order.word) for order, one in zip(orders, seen, strict=True)]
+    return Score(
+        obeyed=episode_bootstrap(list(by_episode.values())),
+        strict=_share(strict),
+        valid=_share([one.valid for one in seen]),
+        vanished=_share([one.vanished for one in seen]),
+        per_action={word: _share(by_word[word]) for word in ACTIONS if word in by_word},
     )
+
+
+def codec_ceiling(orders: Sequence[Intervention], codec: Codec) -> Score:
+    """The best score that codec and oracle leave: the exact frames, encoded and decoded."""
+    return score(orders, (_round_trip(order, codec) for order in orders))
 
 
 def film_accuracy(episodes: Iterable[Episode], codec: Codec | None = None) -> Rate:
     """How often the oracle reads the true action off whole films, through a codec if given."""
-    right = [
-        judgement.action == action
-        for film in episodes
-        for action, judgement in zip(film.actions, _judged(film, codec), strict=True)
-    ]
-    return wilson_interval(sum(right), len(right))
+    return _share(
+        [
+            judgement.action == action
+            for film in episodes
+            for action, judgement in zip(film.actions, _judged(film, codec), strict=True)
+        ]
+    )
 
 
 def shuffled_accuracy(episodes: Iterable[Episode], seed: int = 0) -> Rate:
@@ -147,7 +184,7 @@ def shuffled_accuracy(episodes: Iterable[Episode], seed: int = 0) -> Rate:
         frames[1:] = generator.permutation(frames[1:])
         judged = judge_film(frames, background(film.states[0].blocks))
         right += [one.action == action for action, one in zip(film.actions, judged, strict=True)]
-    return wilson_interval(sum(right), len(right))
+    return _share(right)
 
 
 def policy_entropy(episodes: Iterable[Episode]) -> float:
@@ -177,6 +214,8 @@ def wilson_interval(successes: int, n: int, z: float = Z95) -> Rate:
 def episode_bootstrap(outcomes: Sequence[Sequence[bool]], draws: int = 2000, seed: int = 0) -> Rate:
     """A share whose 95 % interval knows that tries within one episode hang together.
 
+    Where all tries agree, resampling knows no doubt; the interval is then Wilson's over episodes.
+
     Args:
         outcomes: per episode the outcomes of its tries; at least one try in all.
         draws: resamples of whole episodes.
@@ -188,7 +227,15 @@ def episode_bootstrap(outcomes: Sequence[Sequence[bool]], draws: int = 2000, see
     picks = np.random.default_rng(seed).integers(len(wins), size=(draws, len(wins)))
     shares = wins[picks].sum(1) / np.maximum(tries[picks].sum(1), 1)
     low, high = np.quantile(shares, [0.025, 0.975]).tolist()
-    return Rate(int(wins.sum()), int(tries.sum()), float(wins.sum() / tries.sum()), low, high)
+    won, tried = int(wins.sum()), int(tries.sum())
+    if won in (0, tried):
+        sure = wilson_interval(len(wins) if won else 0, len(wins))
+        low, high = sure.low, sure.high
+    return Rate(won, tried, won / tried, low, high)
+
+
+def _share(hits: Sequence[bool]) -> Rate:
+    return wilson_interval(sum(hits), len(hits))
 
 
 def _intervention(film: Episode, chunk: int, seed: int) -> Intervention:

@@ -60,9 +60,27 @@ def test_ceilings_and_floors_of_the_oracle() -> None:
     codec = DctCodec(channels=96)
     assert film_accuracy(films).rate == 1
     assert film_accuracy(films, codec).rate > 0.99
-    assert codec_ceiling(ORDERS, codec).rate > 0.98
-    assert codec_ceiling(ORDERS, DctCodec(channels=12)).rate < 0.9
+    good, poor = codec_ceiling(ORDERS, codec), codec_ceiling(ORDERS, DctCodec(channels=12))
+    assert good.obeyed.rate > 0.98 and good.strict.rate > 0.98 and good.vanished.rate < 0.02
+    assert poor.obeyed.rate < 0.9 and poor.strict.rate < poor.obeyed.rate
     assert shuffled_accuracy(films).high < 0.3
+
+
+def test_a_score_counts_obedience_flaws_and_vanished_sprites_apart() -> None:
+    chunks = [order.truth().copy() for order in ORDERS]
+    chunks[0][:] = arena.background(ORDERS[0].state.blocks)  # vanished
+    chunks[1] = arena.step(ORDERS[1].state, _another(ORDERS[1]))[1]  # flawless, but not obeyed
+    chunks[2][3, :2, :2] = 255  # too small for a sprite: no flaw
+    result = arena_eval.score(ORDERS, chunks)
+    n = len(ORDERS)
+    assert (result.obeyed.successes, result.strict.successes) == (n - 2, n - 2)
+    assert (result.valid.successes, result.vanished.successes) == (n - 1, 1)
+    assert sum(rate.n for rate in result.per_action.values()) == n
+    assert result.obeyed.low < result.obeyed.rate < result.obeyed.high <= 1
+
+
+def _another(order: arena_eval.Intervention) -> str:
+    return next(word for word in order.candidates if word != order.word)
 
 
 def test_policy_entropy_lies_between_the_sticky_floor_and_free_choice() -> None:
@@ -85,5 +103,7 @@ def test_the_bootstrap_knows_that_tries_of_an_episode_hang_together() -> None:
     assert alone.rate == clustered.rate == 0.5 and alone.n == clustered.n == 80
     assert clustered.high - clustered.low > 1.5 * (alone.high - alone.low)
     assert episode_bootstrap(apart) == alone
+    certain = episode_bootstrap([[True] * 4] * 12)
+    assert certain.rate == 1 and certain.low == wilson_interval(12, 12).low
     with pytest.raises(ValueError, match="no tries"):
         episode_bootstrap([[]])
