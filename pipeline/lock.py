@@ -78,12 +78,24 @@ class Lock:
         return held is not None and held["token"] == self._owner["token"]
 
     def _beat(self) -> None:
-        while not self._stop.wait(BEAT_SECONDS):
+        last = time.monotonic()
+        while not self._stop.wait(BEAT_SECONDS) and not self.lost.is_set():
+            if self._beaten():
+                last = time.monotonic()
+            elif time.monotonic() - last > STALE_SECONDS:
+                self.lost.set()
+
+    def _beaten(self) -> bool:
+        """One beat; False when the disk refuses, which may pass before the lock is stale."""
+        try:
             with _guard(self._path):
-                if not self._mine():
+                if self._mine():
+                    self._write()
+                else:
                     self.lost.set()
-                    return
-                self._write()
+        except (OSError, UserError):
+            return False
+        return True
 
 
 def _alive(held: dict[str, Any]) -> bool:

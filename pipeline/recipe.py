@@ -11,6 +11,7 @@
 Any value can be set from the command line: ``--set clips.min_seconds=2``.
 """
 
+import copy
 import difflib
 import importlib
 from collections.abc import Iterable, Sequence
@@ -95,7 +96,7 @@ def parse_recipe(
     data: dict[str, Any], overrides: Sequence[str], where: str, name: str = "recipe"
 ) -> Recipe:
     """Check recipe data; errors call it ``where``, and ``name`` is its name by default."""
-    data = {"name": name, **data}
+    data = {"name": name, **copy.deepcopy(data)}
     for text in overrides:
         override(data, text)
     model = recipe_model()

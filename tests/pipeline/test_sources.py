@@ -1,0 +1,212 @@
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from corpus.errors import UserError
+from pipeline import sources
+from pipeline.sources import (
+    Listing,
+    SourceConfig,
+    identify,
+    list_sources,
+    read_listing,
+    write_listing,
+)
+
+CONFIG = SourceConfig()
+
+
+def listed(given: Path, cache: Path | None = None, *, rehash: bool = False) -> Listing:
+    listing = list_sources(str(given), CONFIG)
+    return identify(listing, CONFIG, cache or given.parent / "cache.parquet", rehash=rehash)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "in"
+    (root / "deep").mkdir(parents=True)
+    (root / "b.mp4").write_bytes(b"b")
+    (root / "deep" / "a.MKV").write_bytes(b"a")
+    (root / "notes.txt").write_text("no media")
+    (root / ".hidden.mp4").write_bytes(b"h")
+    return root
+
+
+class TestFolder:
+    def test_media_are_listed_in_order_and_others_counted(self, folder: Path) -> None:
+        found = listed(folder)
+        assert [source.uri for source in found.sources] == ["b.mp4", "deep/a.MKV"]
+        assert found.ignored == 1
+
+    def test_a_name_depends_on_bytes_alone(self, folder: Path, tmp_path: Path) -> None:
+        other = tmp_path / "elsewhere"
+        other.mkdir()
+        (other / "z.mp4").write_bytes(b"b")
+        assert listed(other).sources[0].video_id == listed(folder).sources[0].video_id
+
+    def test_the_second_of_equal_files_is_a_duplicate(self, folder: Path) -> None:
+        (folder / "a.mp4").write_bytes(b"b")
+        first, second, _ = listed(folder).sources
+        assert (first.uri, first.outcome) == ("a.mp4", "ok")
+        assert (second.outcome, second.reason) == ("filtered", "duplicate")
+        assert "a.mp4" in str(second.message)
+        assert len(list(listed(folder).records())) == 2
+
+    def test_empty_and_unreadable_files_end_here(self, folder: Path) -> None:
+        (folder / "empty.mp4").touch()
+        (folder / "gone.mp4").symlink_to(folder / "nowhere.mp4")
+        reasons = {source.uri: source.reason for source in listed(folder).sources}
+        assert reasons["empty.mp4"] == "empty"
+        assert reasons["gone.mp4"] == "unreadable"
+
+    def test_links_are_followed_once(self, folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "more").mkdir()
+        (tmp_path / "more" / "c.mp4").write_bytes(b"c")
+        (folder / "linked").symlink_to(tmp_path / "more")
+        (folder / "deep" / "loop").symlink_to(folder)
+        found = [source.uri for source in listed(folder).sources]
+        assert found == ["b.mp4", "deep/a.MKV", "linked/c.mp4"]
+
+    def test_a_timeline_lies_beside_its_video(self, folder: Path) -> None:
+        (folder / "b.mp4.timeline.jsonl").write_text("{}\n")
+        found = listed(folder)
+        assert str(found.sources[0].timeline).endswith("b.mp4.timeline.jsonl")
+        assert found.sources[0].timeline_sha256 is not None
+        assert found.ignored == 1, "a sidecar is no ignored file"
+
+    def test_one_file(self, folder: Path) -> None:
+        assert [source.uri for source in listed(folder / "b.mp4").sources] == ["b.mp4"]
+
+
+class TestManifest:
+    ROWS = (
+        {"uri": "in/deep/a.MKV", "title": "A", "stars": 5},
+        {"uri": "in/b.mp4", "timeline": "b.jsonl", "title": "B", "stars": None},
+    )
+
+    @pytest.fixture(params=["jsonl", "csv", "parquet"])
+    def manifest(self, request: pytest.FixtureRequest, folder: Path) -> Path:
+        path = folder.parent / f"manifest.{request.param}"
+        (folder.parent / "b.jsonl").write_text("{}\n")
+        rows = [{"timeline": None, **row} for row in self.ROWS]
+        if request.param == "jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in self.ROWS))
+        elif request.param == "csv":
+            path.write_text("uri,timeline,title,stars\nin/deep/a.MKV,,A,5\nin/b.mp4,b.jsonl,B,\n")
+        else:
+            pq.write_table(pa.Table.from_pylist(rows), path)
+        return path
+
+    def test_user_columns_are_carried_along(self, manifest: Path) -> None:
+        first, second = listed(manifest).sources
+        assert (first.uri, second.uri) == ("in/b.mp4", "in/deep/a.MKV")
+        assert str(first.timeline).endswith("b.jsonl")
+        assert first.meta["title"] == "B"
+        assert str(second.meta["stars"]) == "5"
+        assert set(second.meta) == {"title", "stars"}
+        assert first.outcome == second.outcome == "ok"
+
+    def test_a_listed_file_that_is_missing_ends_alone(self, folder: Path) -> None:
+        path = folder / "m.jsonl"
+        path.write_text('{"uri": "b.mp4"}\n{"uri": "missing.mp4"}\n')
+        assert [source.reason for source in listed(path).sources] == [None, "unreadable"]
+
+    def test_a_missing_timeline_ends_its_video(self, folder: Path) -> None:
+        path = folder / "m.jsonl"
+        path.write_text('{"uri": "b.mp4", "timeline": "none.jsonl"}\n')
+        assert [source.reason for source in listed(path).sources] == ["timeline"]
+
+    @pytest.mark.parametrize(
+        ("name", "text", "message"),
+        [
+            ("m.jsonl", "", "lists nothing"),
+            ("m.jsonl", '{"path": "b.mp4"}\n', "no column 'uri'.*path"),
+            ("m.jsonl", '{"uri": "b.mp4"}\n{"uri": "b.mp4"}\n', "row 2.*listed in row 1"),
+            ("m.jsonl", '{"uri": "b.mp4"}\nnonsense\n', "line 2 is no JSON"),
+            ("m.jsonl", '{"uri": "b.mp4", "x": NaN}\n', "line 1 is no JSON"),
+            ("m.jsonl", '["b.mp4"]\n', "no JSON object"),
+            ("m.jsonl", '{"uri": 4}\n', "row 1: no uri"),
+            ("m.jsonl", '{"uri": "s3://x/b.mp4"}\n', "only local files"),
+            ("m.csv", "uri,title\nb.mp4\n", "line 2: expected the 2 columns"),
+            ("m.csv", "uri,title\nb.mp4,x,y\n", "line 2: expected the 2 columns"),
+            ("m.parquet", "no parquet", "cannot be read"),
+        ],
+    )
+    def test_mistakes_are_named(self, folder: Path, name: str, text: str, message: str) -> None:
+        (folder / name).write_text(text)
+        with pytest.raises(UserError, match=message):
+            listed(folder / name)
+
+
+class TestMissing:
+    def test_no_such_input(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="does not exist"):
+            list_sources(str(tmp_path / "none"), CONFIG)
+
+    def test_no_media(self, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").touch()
+        with pytest.raises(UserError, match=r"no media \(1 other files\)"):
+            list_sources(str(tmp_path), CONFIG)
+
+    def test_neither_media_nor_manifest(self, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").touch()
+        with pytest.raises(UserError, match="neither media"):
+            list_sources(str(tmp_path / "a.txt"), CONFIG)
+
+
+class TestCache:
+    @pytest.fixture
+    def reads(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Names of the files that were hashed."""
+        seen: list[str] = []
+        real = sources.sha256_file
+
+        def spy(path: Path) -> str:
+            seen.append(path.name)
+            return real(path)
+
+        monkeypatch.setattr(sources, "sha256_file", spy)
+        return seen
+
+    def test_an_unchanged_file_is_not_read_again(self, folder: Path, reads: list[str]) -> None:
+        first = listed(folder)
+        assert len(reads) == 2
+        assert listed(folder) == first
+        assert len(reads) == 2
+
+    def test_a_changed_file_is(self, folder: Path, reads: list[str]) -> None:
+        listed(folder)
+        (folder / "b.mp4").write_bytes(b"c")
+        os.utime(folder / "b.mp4", ns=(1, 1))
+        assert listed(folder).sources[0].video_id != listed(folder).sources[1].video_id
+        assert reads.count("b.mp4") == 2
+        assert reads.count("a.MKV") == 1
+
+    def test_rehash_believes_no_stamp(self, folder: Path, reads: list[str]) -> None:
+        before = listed(folder).sources[0]
+        stamp = (folder / "b.mp4").stat()
+        (folder / "b.mp4").write_bytes(b"c")
+        os.utime(folder / "b.mp4", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+        assert listed(folder).sources[0].video_id == before.video_id, "the stamp says unchanged"
+        fresh = listed(folder, rehash=True).sources[0]
+        assert fresh.video_id != before.video_id
+        assert listed(folder).sources[0].video_id == fresh.video_id, "and it is remembered"
+
+    def test_a_damaged_cache_is_named(self, folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "cache.parquet").write_bytes(b"nonsense")
+        with pytest.raises(UserError, match=r"cache\.parquet cannot be read"):
+            listed(folder)
+
+
+def test_a_listing_is_stored_and_read_back(folder: Path, tmp_path: Path) -> None:
+    meta: dict[str, Any] = {"stars": 5, "tags": ["x"]}
+    (folder / "m.jsonl").write_text(json.dumps({"uri": "b.mp4", **meta}) + "\n")
+    listing = listed(folder / "m.jsonl")
+    write_listing(tmp_path / "inputs.parquet", listing)
+    assert read_listing(tmp_path / "inputs.parquet") == listing
+    assert listing.sources[0].meta == meta

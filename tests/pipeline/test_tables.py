@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from corpus.errors import UserError
+from corpus.rows import Row
+from pipeline.tables import Table
+
+COLUMNS = pa.schema([pa.field("width", pa.int32()), pa.field("tags", pa.list_(pa.string()))])
+OK = Row("video", None, "v1", columns={"width": 4, "tags": ["a"]})
+ENDED = Row("video", "v2", None, "failed", "no_stream", "nothing in it")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    return Table(tmp_path / "probe" / "f", COLUMNS)
+
+
+def test_what_is_written_is_read_back(table: Table) -> None:
+    live = table.write([("k1", [OK]), ("k2", [ENDED])])
+    stored = table.read()
+    assert stored.answers == live
+    assert live["k1"] == [OK]
+    assert live["k2"][0].columns == {"width": None, "tags": None}
+    assert set(stored.parts.values()) == {table.part(["k1", "k2"]).name}
+
+
+def test_a_repeated_write_gives_the_same_bytes_under_the_same_name(table: Table) -> None:
+    table.write([("k1", [OK])])
+    (part,) = table.folder.iterdir()
+    before = part.read_bytes()
+    table.write([("k1", [OK])])
+    assert [path.name for path in table.folder.iterdir()] == [part.name]
+    assert part.read_bytes() == before
+
+
+def test_a_key_in_two_parts_is_read_once(table: Table) -> None:
+    table.write([("k1", [OK]), ("k2", [ENDED])])
+    table.write([("k1", [OK])])
+    assert len(table.read().answers["k1"]) == 1
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1 no parquet", None])
+def test_a_damaged_part_is_named(table: Table, damage: bytes | None) -> None:
+    table.write([("k1", [OK])])
+    (part,) = table.folder.iterdir()
+    part.write_bytes(part.read_bytes()[:-20] if damage is None else damage)
+    with pytest.raises(UserError, match=f"{part.name} cannot be read.*delete this file"):
+        table.read()
+
+
+def test_a_part_with_other_columns_is_refused(table: Table) -> None:
+    table.write([("k1", [OK])])
+    other = Table(table.folder, pa.schema([pa.field("height", pa.int32())]))
+    with pytest.raises(UserError, match="columns"):
+        other.read()
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ([("k1", [])], "no rows"),
+        ([("k1", [OK]), ("k1", [OK])], "twice"),
+        ([("k1", [Row("video", None, "v", columns={"width": 1})])], "tags.*missing"),
+        ([("k1", [Row("video", None, "v", columns={**OK.columns, "x": 1})])], "x.*not declared"),
+    ],
+)
+def test_rows_that_break_the_contract_are_refused(
+    table: Table, answers: list[tuple[str, list[Row]]], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        table.write(answers)
+    assert not table.folder.exists()
+
+
+def test_leftovers_of_a_killed_writer_are_no_parts(table: Table) -> None:
+    table.write([("k1", [OK])])
+    (table.folder / ".part-abc.parquet.xyz.parquet").write_bytes(b"half")
+    assert set(table.read().answers) == {"k1"}
