@@ -50,21 +50,27 @@ class Result:
 
 def run(
     plan: Plan,
-    given: str,
+    inputs: Path | str,
     view: View,
     *,
     limit: int | None = None,
     rehash: bool = False,
     verbose: bool = False,
 ) -> Result:
-    """Bring everything that ``given`` lists through all stages.
+    """Bring everything that ``inputs`` lists through all stages of a plan.
+
+    Args:
+        inputs: a folder, a video or a manifest.
+        limit: only the first so many files.
+        rehash: read every input anew to name it, even if it looks unchanged.
+        verbose: let Ray speak.
 
     Raises:
         UserError: a mistake in the input, or another run holds the corpus.
         RunError: a stage is broken; what is durable stays.
         ConservationError: something was lost or counted twice.
     """
-    listing = list_sources(given, plan.recipe.source).limit(limit)
+    listing = list_sources(inputs, plan.recipe.source).limit(limit)
     with Lock(plan.layout.root) as lock:
         folder = _new_run(plan)
         cache = plan.layout.table("sources", "1") / "sources.parquet"

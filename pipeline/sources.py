@@ -4,7 +4,7 @@ A *manifest* is a .jsonl, .csv or .parquet file with a column ``uri`` (a path, r
 manifest's folder) and, optionally, ``timeline`` (same rule). All other columns (licence, title,
 language, the user's own) are carried along as ``meta``.
 
-Without a manifest, a timeline lies beside its video: ``film.mp4`` and ``film.mp4.timeline.jsonl``.
+Without a manifest, a timeline lies beside its video: ``film.mp4`` and ``film.timeline.jsonl``.
 """
 
 import json
@@ -98,7 +98,7 @@ class Listing:
         return replace(self, sources=self.sources[:count])
 
 
-def list_sources(given: str, config: SourceConfig) -> Listing:
+def list_sources(given: Path | str, config: SourceConfig) -> Listing:
     """List what ``--input`` names, without reading a video.
 
     Raises:
@@ -170,7 +170,7 @@ _CACHE = pa.schema(
 _Stamp = tuple[str, int, int]
 
 
-def _folder(root: Path, given: str, config: SourceConfig) -> Listing:
+def _folder(root: Path, given: Path | str, config: SourceConfig) -> Listing:
     files = sorted(_files(root), key=lambda path: path.relative_to(root).as_posix())
     media = [path for path in files if path.suffix.lower() in config.suffixes]
     if not media:
@@ -198,7 +198,7 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _beside(path: Path, uri: str) -> Source:
-    timeline = path.with_name(path.name + TIMELINE_SUFFIX)
+    timeline = path.with_suffix(TIMELINE_SUFFIX)
     return Source(uri, str(path), timeline=str(timeline) if timeline.is_file() else None)
 
 

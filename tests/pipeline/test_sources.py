@@ -73,9 +73,9 @@ class TestFolder:
         assert found == ["b.mp4", "deep/a.MKV", "linked/c.mp4"]
 
     def test_a_timeline_lies_beside_its_video(self, folder: Path) -> None:
-        (folder / "b.mp4.timeline.jsonl").write_text("{}\n")
+        (folder / "b.timeline.jsonl").write_text("{}\n")
         found = listed(folder)
-        assert str(found.sources[0].timeline).endswith("b.mp4.timeline.jsonl")
+        assert str(found.sources[0].timeline).endswith("b.timeline.jsonl")
         assert found.sources[0].timeline_sha256 is not None
         assert found.ignored == 1, "a sidecar is no ignored file"
 

@@ -1,0 +1,104 @@
+"""`status`: where the inputs of the latest run stand, counted from the tables."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.table import Table as RichTable
+
+from corpus.errors import UserError
+from corpus.layout import open_corpus
+from pipeline import conservation
+from pipeline.conservation import NOT_OK, Counts
+from pipeline.plan import Plan, make_plan
+from pipeline.recipe import Recipe, parse_recipe
+from pipeline.replay import Replay, replay
+from pipeline.sources import Listing, read_listing
+
+
+@dataclass(frozen=True)
+class Status:
+    """The latest run and what the tables say of its inputs now."""
+
+    run: str
+    plan: Plan
+    listing: Listing
+    found: Replay
+    counts: Counts
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """Records that wait, by stage."""
+        positions = Counter(one.stage for one in self.found.waiting)
+        return {self.plan.stages[i].name: count for i, count in sorted(positions.items())}
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "levels": {name: level.to_json() for name, level in self.counts.items()},
+            "run": self.run,
+            "recipe": self.plan.recipe.name,
+            "ignored": self.listing.ignored,
+            "waiting": self.waiting,
+        }
+
+
+def read_status(corpus: Path) -> Status:
+    """Count; needs no Ray and takes no lock.
+
+    Raises:
+        UserError: no corpus, or no run in it yet.
+        ConservationError: the tables contradict each other.
+    """
+    folder = latest_run(corpus)
+    recipe = recipe_of(folder)
+    plan = make_plan(recipe, corpus)
+    listing = read_listing(folder / "inputs.parquet")
+    stored = [table.read().answers for table in plan.tables]
+    found = replay(plan.stages, listing.records(), stored)
+    counts = conservation.count(listing.sources, plan.stages, found)
+    conservation.check(listing.sources, counts, found)
+    return Status(folder.name, plan, listing, found, counts)
+
+
+def levels(corpus: Path) -> dict[str, Any]:
+    """What ``tv2tv status --json`` prints under ``levels``."""
+    return dict(read_status(corpus).to_json()["levels"])
+
+
+def latest_run(corpus: Path) -> Path:
+    """Folder of the latest run that got as far as listing its inputs."""
+    _, place = open_corpus(corpus.expanduser().absolute())
+    runs = sorted(path.parent for path in place.runs.glob("*/inputs.parquet"))
+    if not runs:
+        raise UserError(f"{corpus} has seen no run yet: `tv2tv run RECIPE --corpus {corpus}`")
+    return runs[-1]
+
+
+def recipe_of(folder: Path) -> Recipe:
+    """The recipe of a run, as it was resolved."""
+    path = folder / "recipe.yaml"
+    return parse_recipe(yaml.safe_load(path.read_text(encoding="utf-8")), [], str(path))
+
+
+def counts_table(counts: Counts) -> RichTable:
+    """The conservation table for people."""
+    shown = RichTable(box=None, pad_edge=False)
+    for name in ("level", "inputs", "ok", *NOT_OK, "pending"):
+        shown.add_column(name, justify="left" if name == "level" else "right")
+    for name, level in counts.items():
+        sums = [str(getattr(level, kind).total()) for kind in NOT_OK]
+        shown.add_row(name, str(level.inputs), str(level.ok), *sums, str(level.pending))
+    return shown
+
+
+def reasons(counts: Counts) -> Sequence[str]:
+    """One line per level and reason: ``3 clips filtered: black``."""
+    return [
+        f"{number} {name} {kind}: {reason}"
+        for name, level in counts.items()
+        for kind in NOT_OK
+        for reason, number in sorted(getattr(level, kind).items())
+    ]
