@@ -83,27 +83,30 @@ class TV2TV(nn.Module):
 
     def forward(self, batch: Batch) -> Prediction:
         """One training pass over sorted rows."""
-        rows, clean = batch.shown.shape[:2]
+        clean = batch.shown.shape[1]
         frames = torch.cat([batch.shown, batch.noisy], 1)
-        levels = torch.cat([batch.shown_t, batch.t], 1)
-        tokens, skips, time = self.downsampler(frames.flatten(0, 1), levels.flatten())
-        video = tokens.unflatten(0, (rows, -1)).flatten(1, 2)
+        video, skips, time = self.look(frames, torch.cat([batch.shown_t, batch.t], 1))
         table = bias(batch.meta, batch.meta, video.dtype)
         text, video = self.trunk(self.embedding(batch.text), video, batch.position, table)
-        blocks = video.unflatten(1, (frames.shape[1], -1))
 
         def noisy(x: Tensor) -> Tensor:
-            return x.unflatten(0, (rows, -1))[:, clean:].flatten(0, 1)
+            """The noisy blocks of something given per block, (B M, ...)."""
+            return x.reshape(*frames.shape[:2], *x.shape[1:])[:, clean:].flatten(0, 1)
 
-        flow = self.upsampler(
-            blocks[:, clean:].flatten(0, 1), [noisy(skip) for skip in skips], noisy(time)
-        )
+        blocks = video.reshape(frames.shape[0] * frames.shape[1], -1, video.shape[2])
+        flow = self.upsampler(noisy(blocks), [noisy(skip) for skip in skips], noisy(time))
         learned = batch.target != NO_TARGET
         return Prediction(
             logits=self.next_token(text[learned]),
             target=batch.target[learned],
-            flow=flow.unflatten(0, (rows, -1)),
+            flow=flow.reshape(batch.clean.shape),
         )
+
+    def look(self, frames_BNChw: Tensor, levels_BN: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Video tokens (B, N P, D), with skips and time features per block for the upsampler."""
+        rows, blocks = levels_BN.shape
+        tokens, skips, time = self.downsampler(frames_BNChw.flatten(0, 1), levels_BN.flatten())
+        return tokens.reshape(rows, blocks * tokens.shape[1], tokens.shape[2]), skips, time
 
     def trunk(
         self,
