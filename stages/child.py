@@ -15,7 +15,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Literal, TypeVar
 
@@ -49,11 +48,13 @@ class Ended:
         how: ``exited`` by itself, ``crashed`` by a signal, or killed by us on ``timeout``.
         code: exit code, or the signal's number.
         stderr: what it said; the middle is cut out when it was long.
+        counted: how often it said what we listen for.
     """
 
     how: Literal["exited", "crashed", "timeout"]
     code: int
     stderr: str
+    counted: int = 0
 
     @property
     def trouble(self) -> Trouble | None:
@@ -90,10 +91,16 @@ class Child:
         with Child(command, limits) as child:
             while child.read_into(buffer): ...
             ended = child.finish()
+
+    Args:
+        count: a phrase; `Ended.counted` says how often stderr had it.
     """
 
-    def __init__(self, command: Sequence[str], limits: Limits, cwd: Path | None = None) -> None:
+    def __init__(self, command: Sequence[str], limits: Limits, count: bytes = b"") -> None:
         self._limits = limits
+        self._phrase = count
+        self._counted = 0
+        self._uncounted = b""
         self._waited = 0.0
         self._timed_out = False
         self._head = bytearray()
@@ -104,7 +111,6 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
-            cwd=cwd,
             start_new_session=True,
         )
         _limit(self._process.pid, limits)
@@ -173,6 +179,7 @@ class Child:
             how="timeout" if self._timed_out else how,
             code=abs(code),
             stderr=stderr.decode(errors="replace"),
+            counted=self._counted,
         )
 
     # -- inside -----------------------------------------------------------------------------
@@ -196,10 +203,15 @@ class Child:
         return self._out in handles
 
     def _hear(self) -> None:
-        """Keep the beginning and the end of stderr."""
+        """Keep the beginning and the end of stderr, and count."""
         said = os.read(self._err, _READ)
         if not said:
             self._selector.unregister(self._err)
+        if self._phrase:
+            heard = self._uncounted + said
+            self._counted += heard.count(self._phrase)
+            # Less than a phrase is kept, so that none is counted twice.
+            self._uncounted = heard[max(0, len(heard) - len(self._phrase) + 1) :]
         room = STDERR_KEPT - len(self._head)
         self._head += said[:room]
         self._tail = (self._tail + said[room:])[-STDERR_KEPT:]
@@ -216,15 +228,13 @@ class Child:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
 
-def run(
-    command: Sequence[str], limits: Limits, cwd: Path | None = None, most: int = 1 << 24
-) -> tuple[Ended, bytes]:
+def run(command: Sequence[str], limits: Limits, most: int = 1 << 24) -> tuple[Ended, bytes]:
     """Run a child to its end; returns how it ended and its stdout.
 
     Raises:
         ChildTrouble: it wrote more than ``most`` bytes.
     """
-    with Child(command, limits, cwd) as child:
+    with Child(command, limits) as child:
         output = bytearray()
         for chunk in child.chunks():
             output += chunk

@@ -18,6 +18,14 @@ SECONDS_PER_PICTURE = 0.25  # slowest decoding that we wait for: 4K AV1 on one o
 BYTES_PER_SECOND = 10e6  # slowest disk that we wait for
 
 
+class Unfit(Exception):
+    """A film that does not go on, by its own fault: the reason in one word, and a sentence."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 def decoder(record: dict[str, Any]) -> list[str]:
     """Begin of an ffmpeg command that decodes a record's film upright, on one thread.
 
@@ -26,7 +34,7 @@ def decoder(record: dict[str, Any]) -> list[str]:
     """
     path = Path(record["path"]).absolute()
     return [
-        *(str(ffmpeg()), "-nostdin", "-hide_banner", "-loglevel", "warning", "-y"),
+        *(str(ffmpeg()), "-nostdin", "-hide_banner", "-loglevel", "repeat+warning", "-y"),
         *("-threads", "1", "-filter_threads", "1"),
         *("-protocol_whitelist", "file", "-format_whitelist", DEMUXERS),
         *("-copyts", "-i", f"file:{path}", "-map", f"0:{record['stream']}"),

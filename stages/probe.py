@@ -22,7 +22,7 @@ from pydantic import Field
 
 from corpus.rows import Row
 from stages.child import ChildTrouble, run, twice
-from stages.foreign import DEMUXERS, reading_limits
+from stages.foreign import DEMUXERS, Unfit, reading_limits
 from stages.stage import Record, Resources, StageConfig, VideoStage, merged
 
 CHILD = Path(__file__).with_name("probe_child.py")
@@ -53,14 +53,6 @@ class ProbeConfig(StageConfig):
     max_missing: float = Field(default=0.01, ge=0, lt=1)
     timeout: float = Field(default=40.0, gt=0)
     memory: int = Field(default=4 << 30, gt=0)
-
-
-class Unfit(Exception):
-    """A film that does not go on."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class ProbeStage(VideoStage[ProbeConfig]):
