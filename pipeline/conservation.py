@@ -72,8 +72,21 @@ class _Entity:
             self.outcome, self.reason, self.ended = row.outcome, row.reason, own
 
 
-def count(sources: Sequence[Source], stages: Sequence[Stage], replay: Replay) -> Counts:
-    """Counts per level; ConservationError names the first entity that does not fit the rules."""
+@dataclass(frozen=True)
+class Fate:
+    """How one entity fared: an outcome of `corpus.rows.OUTCOMES`, or ``pending``."""
+
+    level: Level
+    outcome: str
+    reason: str | None = None
+
+
+def fates(sources: Sequence[Source], stages: Sequence[Stage], replay: Replay) -> dict[str, Fate]:
+    """Fate of every video, shot, clip and segment by id, but for files that are no video.
+
+    Raises:
+        ConservationError: names the first entity that does not fit the rules.
+    """
     videos = (source.video_id for source in sources if source.video_id and source.outcome == "ok")
     entities = {video: _Entity("video", None) for video in videos}
     for answered in replay.answered:
@@ -83,12 +96,17 @@ def count(sources: Sequence[Source], stages: Sequence[Stage], replay: Replay) ->
             entity = _known(entities, name, stages[waiting.stage].name)
             if entity.outcome == "ok":
                 entity.outcome = PENDING
+    return {name: _fate(entities, entity) for name, entity in entities.items()}
+
+
+def count(sources: Sequence[Source], stages: Sequence[Stage], replay: Replay) -> Counts:
+    """Counts per level; raises as `fates`."""
     counts = {f"{level}s": LevelCounts() for level in LEVELS}
     for source in sources:
         if source.outcome != "ok":
             counts["videos"].add(source.outcome, source.reason)
-    for entity in entities.values():
-        counts[f"{entity.level}s"].add(*_fate(entities, entity))
+    for fate in fates(sources, stages, replay).values():
+        counts[f"{fate.level}s"].add(fate.outcome, fate.reason)
     return counts
 
 
@@ -151,14 +169,13 @@ def _known(entities: dict[str, _Entity], name: str, stage: str) -> _Entity:
     return entities[name]
 
 
-def _fate(entities: dict[str, _Entity], entity: _Entity) -> tuple[str, str | None]:
+def _fate(entities: dict[str, _Entity], entity: _Entity) -> Fate:
     """Its own outcome, or else that of the nearest ancestor that a row ended or that waits."""
     for one in _lineage(entities, entity):
-        if one is entity and one.outcome != "ok":
-            return one.outcome, one.reason
-        if one.ended or one.outcome == PENDING:
-            return one.outcome, one.reason
-    return "ok", None
+        own = one is entity and one.outcome != "ok"
+        if own or one.ended or one.outcome == PENDING:
+            return Fate(entity.level, one.outcome, one.reason)
+    return Fate(entity.level, "ok")
 
 
 def _lineage(entities: dict[str, _Entity], entity: _Entity | None) -> Iterable[_Entity]:

@@ -7,7 +7,7 @@ On a terminal one live table; elsewhere one plain line now and then. The log is
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,8 +58,8 @@ class StageProgress:
 class Progress:
     """All stages of one run."""
 
-    def __init__(self, names: Sequence[str], waiting: Counter[str]) -> None:
-        self.stages = [StageProgress(name, waiting[name]) for name in names]
+    def __init__(self, names: Sequence[str], waiting: Mapping[str, int]) -> None:
+        self.stages = [StageProgress(name, waiting.get(name, 0)) for name in names]
         self._by_name = {stage.name: stage for stage in self.stages}
 
     def add(self, event: Event) -> None:

@@ -88,7 +88,7 @@ def load_recipe(given: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         UserError: not found, no YAML, unknown keys (with the likely right one), bad values.
     """
-    path = find_recipe(given)
+    path = find_config(given)
     return parse_recipe(_read_yaml(path), overrides, str(path), path.stem)
 
 
@@ -106,16 +106,16 @@ def parse_recipe(
         raise UserError(f"recipe {where}:\n{explain(error, model)}") from error
 
 
-def find_recipe(given: str) -> Path:
-    """Path of a recipe that was named by path or by bare name."""
+def find_config(given: str) -> Path:
+    """Path of a recipe or training config that was named by path, or by its name in configs/."""
     path = Path(given)
     if path.is_file():
         return path
     shipped = CONFIGS / f"{given.removesuffix('.yaml')}.yaml"
     if path.name == given and shipped.is_file():
         return shipped
-    names = sorted(p.stem for p in CONFIGS.glob("*.yaml") if not p.stem.startswith("train"))
-    raise UserError(f"recipe {given} is not a file; recipes that come along: {', '.join(names)}")
+    names = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+    raise UserError(f"{given} is not a file, and none of those that come along: {names}")
 
 
 def override(data: dict[str, Any], text: str) -> None:

@@ -1,0 +1,287 @@
+"""The `tv2tv` command line.
+
+Heavy modules are imported inside the commands, so that ``tv2tv --help`` answers at once. A user's
+mistake ends with one message and exit status 2, a broken run with 1; ``--debug`` adds a traceback.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+import yaml
+from pydantic import ValidationError
+from rich.console import Console
+
+from corpus.errors import UserError
+from corpus.layout import TOOL_VERSION
+from pipeline.conservation import ConservationError
+from pipeline.faults import RunError
+
+app = typer.Typer(
+    name="tv2tv",
+    help="A video model that thinks in words, then acts in pixels: from raw video to an "
+    "interleaved corpus (run, status, report), a trained model (train) and films (generate).",
+    epilog="Errors show a traceback with --debug, which may stand anywhere on the line.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+DEBUG = "--debug"
+
+Corpus = Annotated[Path, typer.Argument(help="Folder that `tv2tv run` made.", show_default=False)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one value; may be repeated."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tv2tv {TOOL_VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """See `app`."""
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    recipe: Annotated[
+        str, typer.Argument(help="A YAML file, or the name of one in configs/.", show_default=False)
+    ],
+    inputs: Annotated[
+        str,
+        typer.Option(
+            "--input",
+            help="A folder (searched through), a video, or a manifest (.jsonl, .csv, .parquet "
+            "with a column `uri`).",
+            show_default=False,
+        ),
+    ],
+    corpus: Annotated[
+        Path,
+        typer.Option(help="Folder of the corpus; made if it is missing.", show_default=False),
+    ],
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Take only the first so many files.")
+    ] = None,
+    overrides: Set = None,
+    rehash: Annotated[
+        bool, typer.Option("--rehash", help="Read every input again, even if it looks unchanged.")
+    ] = False,
+) -> None:
+    """Bring videos through all stages into shards.
+
+    What is done already is never done again: call it again after a crash, with more inputs, or
+    with another recipe.
+
+    Examples:
+
+    * `tv2tv run real --input videos/ --corpus corpus/`
+
+    * `tv2tv run arena --input footage/manifest.jsonl --corpus c --set shards.target_mb=64`
+    """
+    from pipeline.plan import make_plan
+    from pipeline.progress import view_for
+    from pipeline.recipe import load_recipe
+    from pipeline.runner import run as run_plan
+    from pipeline.status import counts_table, reasons
+
+    plan = make_plan(load_recipe(recipe, overrides or ()), corpus)
+    console = Console()
+    result = run_plan(
+        plan, inputs, view_for(console), limit=limit, rehash=rehash, verbose=bool(context.obj)
+    )
+    console.print(counts_table(result.counts))
+    for text in reasons(result.counts):
+        console.print(f"  {text}", markup=False, highlight=False)
+    done = ", ".join(f"{name} {n}" for name, n in result.computed.items() if n)
+    _say(console, f"computed: {done or 'nothing, all of it was there'}")
+    if result.shards is not None:
+        _say(console, f"shards: {result.shards}{'' if result.rewritten else ' (unchanged)'}")
+    _say(console, f"next: tv2tv report {corpus}")
+
+
+@app.command()
+def status(
+    corpus: Corpus,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Show where every input of the latest run stands.
+
+    At each level, inputs = ok + filtered + failed + quarantined + pending.
+
+    Examples:
+
+    * `tv2tv status corpus/`
+
+    * `tv2tv status corpus/ --json | jq .levels.clips`
+    """
+    from pipeline.status import counts_table, read_status, reasons
+
+    found = read_status(corpus)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+        return
+    console = Console()
+    _say(console, f"run {found.run}, recipe {found.plan.recipe.name}")
+    console.print(counts_table(found.counts))
+    for text in reasons(found.counts):
+        console.print(f"  {text}", markup=False, highlight=False)
+    for name, number in found.waiting.items():
+        _say(console, f"  {number} waiting for {name}: run the same command again")
+    if found.listing.ignored:
+        _say(console, f"  {found.listing.ignored} files in the input are no media: ignored")
+
+
+@app.command()
+def report(
+    corpus: Corpus,
+    clips: Annotated[int, typer.Option(min=0, help="How many clips to show in pictures.")] = 24,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write it; by default beside the latest run.")
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page about the latest run.
+
+    Example:
+
+    * `tv2tv report corpus/ --clips 50`
+    """
+    from pipeline.report import write_report
+
+    typer.echo(write_report(corpus, clips=clips, out=out))
+
+
+@app.command()
+def train(
+    config: Annotated[
+        str, typer.Argument(help="A YAML file, or the name of one in configs/.", show_default=False)
+    ],
+    shards: Annotated[
+        Path, typer.Option(help="Folder of shards: CORPUS/shards/NAME.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
+    overrides: Set = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the run in --out stopped.")
+    ] = False,
+) -> None:
+    """Train a model on shards.
+
+    Examples:
+
+    * `tv2tv train train-tiny --shards corpus/shards/main --out runs/first`
+
+    * `tv2tv train train-tiny --shards corpus/shards/main --out runs/first --resume`
+    """
+    from training.api import train as train_model
+
+    from pipeline.recipe import find_config
+    from training.config import load_config
+
+    resolved = load_config(find_config(config), overrides or ())
+    typer.echo(train_model(resolved, shards, out, resume=resume))
+
+
+@app.command()
+def generate(
+    run: Annotated[
+        Path, typer.Argument(help="Folder that `tv2tv train` made.", show_default=False)
+    ],
+    seconds: Annotated[float, typer.Option(help="How long the film is.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(help="The film (.mp4); its .json, .vtt and .png lie beside it."),
+    ] = Path("film.mp4"),
+    prompt: Annotated[str, typer.Option(help="What the whole film is about.")] = "",
+    image: Annotated[
+        Path | None, typer.Option(help="Start frame; by default one that the run brought along.")
+    ] = None,
+    say: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SECONDS:TEXT", help="Words put in at a moment; may be repeated."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of text sampling and noise.")] = 0,
+    guidance: Annotated[
+        float | None, typer.Option(help="Weight of the text; by default the run's own.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Solver steps; by default the run's own.")
+    ] = None,
+) -> None:
+    """Generate a film: the model writes what happens next, then draws it.
+
+    Examples:
+
+    * `tv2tv generate runs/first --prompt "a red square" --seconds 4 --out film.mp4`
+
+    * `tv2tv generate runs/first --seconds 4 --say 1.5:"jump" --say 3:"left" --out film.mp4`
+    """
+    told = [parse_say(text) for text in say or ()]
+    from training.api import generate as make_film
+
+    files = make_film(
+        run, prompt, image, told, seconds, out, seed=seed, guidance=guidance, steps=steps
+    )
+    for name, path in files.items():
+        typer.echo(f"{name}: {path}")
+
+
+def parse_say(text: str) -> tuple[float, str]:
+    """``1.5:jump`` to a moment in seconds and words; quotes around the words may stay."""
+    moment, colon, words = text.partition(":")
+    words = words.strip()
+    if len(words) > 1 and words[0] == words[-1] and words[0] in "\"'":
+        words = words[1:-1]
+    try:
+        seconds = float(moment)
+    except ValueError:
+        seconds = -1.0
+    if not colon or not words or not 0 <= seconds < float("inf"):
+        raise UserError(f'--say {text!r}: write SECONDS:TEXT, as in --say 1.5:"jump"')
+    return seconds, words
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Entry point: runs a command and turns what it raises into a message and an exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = DEBUG in given
+    try:
+        app([text for text in given if text != DEBUG], prog_name="tv2tv", obj=debug)
+    except KeyboardInterrupt:
+        _fail("stopped; what is done stays: the same command goes on from there", 130)
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, UserError | ValidationError | yaml.YAMLError):
+            _fail(str(error), 2)
+        if isinstance(error, RunError | ConservationError):
+            _fail(str(error), 1)
+        _fail(f"{type(error).__name__}: {error} (a traceback comes with {DEBUG})", 1)
+    sys.exit(0)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    typer.echo(f"tv2tv: {message}", err=True)
+    sys.exit(status)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""`report`: one self-contained HTML page about the latest run of a corpus.
+
+Everything that comes from outside (captions, file names, messages) is escaped by the template; the
+page loads nothing and runs nothing, and its content security policy says so to the browser.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from corpus.captions import KEEP
+from corpus.clock import Clock
+from corpus.files import write_text
+from corpus.ids import unit_hash
+from corpus.layout import TOOL_VERSION
+from corpus.rows import OUTCOMES
+from pipeline.activity import draw, read_activity
+from pipeline.clip_cards import card, environment, render, style
+from pipeline.conservation import NOT_OK, PENDING, Counts, fates
+from pipeline.status import Status, read_status
+from stages.stage import Record
+
+MAX_FILES = 200
+BARS = (*OUTCOMES, PENDING)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One level of the funnel: (outcome, count, percent of its inputs)."""
+
+    name: str
+    inputs: int
+    parts: tuple[tuple[str, int, float], ...]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why entities of a level ended, how many, and what was said of one of them."""
+
+    level: str
+    outcome: str
+    reason: str
+    count: int
+    example: str
+
+
+@dataclass(frozen=True)
+class File:
+    """One listed file and what came of it."""
+
+    uri: str
+    outcome: str
+    reason: str
+    clips: int
+    seconds: float
+
+
+def write_report(corpus: Path, *, clips: int = 24, out: Path | None = None) -> Path:
+    """Write the page and return its path.
+
+    Args:
+        clips: at most so many clips are shown in pictures.
+        out: by default ``report.html`` in the folder of the latest run.
+    """
+    status = read_status(corpus)
+    path = out or _folder(status) / "report.html"
+    write_text(path, page(status, clips))
+    return path
+
+
+def page(status: Status, clips: int) -> str:
+    """The page as text."""
+    place, clock = status.plan.layout, status.plan.recipe.clock.clock()
+    activity = read_activity(_folder(status) / "events.jsonl")
+    finished = status.found.finished
+    shown = choose(finished, clips)
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            name=place.root.name,
+            run=status.run,
+            recipe=status.plan.recipe.name,
+            version=TOOL_VERSION,
+            style=style(),
+            tiles=tiles(finished, clock),
+            outcomes=BARS,
+            levels=bars(status.counts),
+            reasons=reasons(status),
+            waiting=status.waiting,
+            ignored=status.listing.ignored,
+            files=files(status, clock),
+            listed=len(status.listing.sources),
+            stages=activity,
+            activity=draw(activity),
+            shown=len(shown),
+            finished=len(finished),
+            cards=render(card(record, place.media, clock) for record in shown),
+        )
+    )
+
+
+def _folder(status: Status) -> Path:
+    return status.plan.layout.runs / status.run
+
+
+def choose(records: Sequence[Record], count: int) -> list[Record]:
+    """At most ``count`` records, drawn by the hash of their ids, in the order of their films."""
+    drawn = sorted(records, key=lambda record: unit_hash("report", record["clip_id"]))[:count]
+    return sorted(drawn, key=lambda record: (record["uri"], record["start"], record["clip_id"]))
+
+
+def tiles(records: Sequence[Record], clock: Clock) -> list[tuple[str, str]]:
+    """(value, label) of the numbers that matter."""
+    seconds = sum(record["chunks"] for record in records) * clock.chunk_seconds
+    segments = [segment for record in records for segment in record["segments"]]
+    kept = [s["text"] for s in segments if s.get("verdict") == KEEP and s.get("text")]
+    psnrs = [record["psnr"] for record in records if record.get("psnr") is not None]
+    found = [
+        (f"{len(records):,}", "clips"),
+        (duration(seconds), "of video"),
+        (f"{len(kept):,}", f"captions kept, of {len(segments):,}"),
+    ]
+    if kept:
+        words = sum(len(text.split()) for text in kept)
+        found += [
+            (f"{seconds / len(kept):.2f} s", "per kept caption"),
+            (f"{words / len(kept):.1f}", "words per caption"),
+            (f"{len(set(kept)) / len(kept):.0%}", "of captions are distinct"),
+        ]
+    if psnrs:
+        found.append((f"{median(psnrs):.1f} dB", f"median latent PSNR of {len(psnrs)} clips"))
+    return found
+
+
+def duration(seconds: float) -> str:
+    """``1.2 h``, ``3.4 min`` or ``5.0 s``."""
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
+
+
+def bars(counts: Counts) -> list[Bar]:
+    """The funnel."""
+    found = []
+    for name, level in counts.items():
+        numbers = {"ok": level.ok, "pending": level.pending}
+        numbers |= {kind: getattr(level, kind).total() for kind in NOT_OK}
+        parts = [(o, numbers[o], 100 * numbers[o] / level.inputs) for o in BARS if numbers[o]]
+        found.append(Bar(name, level.inputs, tuple(parts)))
+    return found
+
+
+def reasons(status: Status) -> list[Reason]:
+    """Every reason of every level, the most frequent first within a level."""
+    said = _examples(status)
+    return [
+        Reason(name, kind, reason, number, said.get((kind, reason), ""))
+        for name, level in status.counts.items()
+        for kind in NOT_OK
+        for reason, number in getattr(level, kind).most_common()
+    ]
+
+
+def files(status: Status, clock: Clock) -> list[File]:
+    """Listed files, those that ended early first; at most `MAX_FILES`."""
+    fate = fates(status.listing.sources, status.plan.stages, status.found)
+    said = _last_words(status)
+    clips: Counter[str] = Counter()
+    chunks: Counter[str] = Counter()
+    for record in status.found.finished:
+        clips[record["video_id"]] += 1
+        chunks[record["video_id"]] += record["chunks"]
+    found = []
+    for source in status.listing.sources:
+        if source.outcome != "ok" or source.video_id is None:
+            why = _why(source.reason, source.message)
+            found.append(File(source.uri, source.outcome, why, 0, 0.0))
+        else:
+            video, own = source.video_id, fate[source.video_id]
+            why = _why(own.reason, said.get(video))
+            seconds = chunks[video] * clock.chunk_seconds
+            found.append(File(source.uri, own.outcome, why, clips[video], seconds))
+    return sorted(found, key=lambda file: (file.outcome == "ok", file.uri))[:MAX_FILES]
+
+
+def _last_words(status: Status) -> dict[str, str]:
+    """The message of the row that ended an entity."""
+    said: dict[str, str] = {}
+    for answered in status.found.answered:
+        for row in answered.rows:
+            if row.outcome != "ok":
+                said.setdefault(row.subject, row.message or "")
+    return said
+
+
+def _examples(status: Status) -> dict[tuple[str, str], str]:
+    """The first message per outcome and reason."""
+    said: dict[tuple[str, str], str] = {}
+    for outcome, reason, message in _messages(status):
+        if message:
+            said.setdefault((outcome, str(reason)), message)
+    return said
+
+
+def _messages(status: Status) -> Iterable[tuple[str, Any, Any]]:
+    for source in status.listing.sources:
+        yield source.outcome, source.reason, source.message
+    for answered in status.found.answered:
+        for row in answered.rows:
+            if row.outcome != "ok":
+                yield row.outcome, row.reason, row.message
+
+
+def _why(reason: str | None, message: str | None) -> str:
+    return ": ".join(part for part in (reason, message) if part)

@@ -1,0 +1,156 @@
+"""The command line: what it says, and with which status it ends."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from corpus.errors import UserError
+from pipeline import cli, recipe
+from pipeline.cli import app, main, parse_say
+from pipeline.progress import PlainView, Progress, line
+
+COMMANDS = ("run", "status", "report", "train", "generate")
+
+
+def ends(*arguments: str) -> int:
+    """Exit status of the command line."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    code = ended.value.code
+    return code if isinstance(code, int) else 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_examples(command: str) -> None:
+    shown = CliRunner().invoke(app, [command, "--help"])
+    assert shown.exit_code == 0
+    assert f"tv2tv {command} " in shown.output
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['tv2tv', '--help']\n"
+        "from pipeline.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'ray', 'cv2', 'av', 'decord') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_version() -> None:
+    assert CliRunner().invoke(app, ["--version"]).output.startswith("tv2tv 0.")
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("run", "none", "--input", "x", "--corpus", "c"), "none is not a file"),
+            (("run", "arena"), "--input"),
+            (("status", "nowhere"), "nowhere is no corpus"),
+            (("report", "nowhere"), "nowhere is no corpus"),
+            (("generate", "run", "--seconds", "2", "--say", "jump"), "SECONDS:TEXT"),
+            (("train", "none", "--shards", "s", "--out", "o"), "none is not a file"),
+            (("nonsense",), "nonsense"),
+        ],
+    )
+    def test_they_end_with_2_and_a_message(
+        self, arguments: tuple[str, ...], message: str, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert ends(*arguments) == 2
+        shown = capfd.readouterr().err
+        assert message in shown
+        assert "Traceback" not in shown
+
+    def test_debug_shows_the_traceback(self) -> None:
+        with pytest.raises(UserError):
+            main(["status", "nowhere", "--debug"])
+
+    def test_a_fault_of_ours_ends_with_1(
+        self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(cli, "parse_say", lambda text: 1 / 0)
+        assert ends("generate", "run", "--seconds", "2", "--say", "x") == 1
+        assert "ZeroDivisionError" in capfd.readouterr().err
+
+    def test_an_interrupt_says_how_to_go_on(
+        self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        def interrupt(text: str) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(cli, "parse_say", interrupt)
+        assert ends("generate", "run", "--seconds", "2", "--say", "x") == 130
+
+
+class TestSay:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("1.5:jump", (1.5, "jump")),
+            ('0:"turn left: now"', (0.0, "turn left: now")),
+            ("2: 'it''s' ", (2.0, "it''s")),
+        ],
+    )
+    def test_moment_and_words(self, text: str, expected: tuple[float, str]) -> None:
+        assert parse_say(text) == expected
+
+    @pytest.mark.parametrize("text", ["", "jump", "1.5", "1.5:", '1:""', "-1:x", "x:y", "nan:x"])
+    def test_mistakes_name_the_format(self, text: str) -> None:
+        with pytest.raises(UserError, match="SECONDS:TEXT"):
+            parse_say(text)
+
+
+def test_status_prints_the_fixed_shape(
+    make_plan: Callable[..., Any],
+    films: Callable[..., Path],
+    view: PlainView,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    from pipeline import runner, status
+
+    plan = make_plan()
+    runner.run(plan, films(empty="", second=""), view)
+    monkeypatch.setattr(recipe, "ROW_STAGES", {})
+    monkeypatch.setattr(recipe, "CORPUS_STAGES", {})
+    monkeypatch.setattr(status, "recipe_of", lambda folder: plan.recipe)
+    monkeypatch.setattr(status, "make_plan", lambda recipe, corpus: plan)
+    shown = CliRunner().invoke(app, ["status", str(tmp_path / "corpus"), "--json"])
+    found = json.loads(shown.output)
+    assert list(found["levels"]) == ["videos", "shots", "clips", "segments"]
+    assert found["levels"]["videos"] == {
+        **{"inputs": 2, "ok": 0, "filtered": {}, "failed": {"empty": 2}},
+        **{"quarantined": {}, "pending": 0},
+    }
+    table = CliRunner().invoke(app, ["status", str(tmp_path / "corpus")]).output
+    assert "2 videos failed: empty" in table
+
+
+class TestProgress:
+    EVENT = {
+        **{"event": "batch", "stage": "probe", "worker": "w", "begun": 0.0, "seconds": 2.0},
+        **{"records": 4, "computed": 4, "onward": 2, "outcomes": {"ok": 2, "failed": 2}},
+    }
+
+    def test_later_stages_expect_what_earlier_ones_pass_on(self) -> None:
+        progress = Progress(["probe", "shots"], {"probe": 10})
+        assert progress.expected() == [10, 10]
+        progress.add(self.EVENT)
+        assert progress.expected() == [10, 5]
+        assert progress.stages[0].rate == 2.0
+        assert progress.remaining(progress.stages[0], 10) == 3.0
+        assert progress.remaining(progress.stages[1], 5) is None
+
+    def test_one_line_names_what_did_not_go_well(self) -> None:
+        progress = Progress(["probe", "shots"], {"probe": 4})
+        progress.add(self.EVENT)
+        assert line(progress) == "probe 4/4 (2 failed) | shots 0/2"

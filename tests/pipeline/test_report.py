@@ -1,0 +1,162 @@
+"""The page: complete, self-contained, and deaf to what its contents would like to do."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from corpus.video import write_video
+from pipeline import clip_cards, conservation
+from pipeline.activity import BINS, StageActivity, busy
+from pipeline.plan import Plan
+from pipeline.replay import Replay
+from pipeline.report import choose, page
+from pipeline.sources import Listing, Source
+from pipeline.status import Status
+
+HOSTILE = "<script>alert('x')</script><img src=http://example.org/x.png onerror=alert(1)> \"' & ‮"
+RUN = "20260101T000000.000000Z-1"
+
+
+class Outline(HTMLParser):
+    """Tags, and attributes that could load or run something."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.active: list[tuple[str, str | None]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        loads = ("src", "href", "srcset", "action", "data", "background", "poster")
+        self.active += [(n, v) for n, v in attrs if n in loads or n.startswith("on")]
+
+
+def segment(a: int, b: int, text: str, verdict: str = "keep") -> dict[str, Any]:
+    scores = {"length": float(len(text))}
+    return {
+        "segment_id": f"s{a}",
+        "a": a,
+        "b": b,
+        "text": text,
+        "verdict": verdict,
+        "scores": scores,
+    }
+
+
+def record(plan: Plan, number: int, text: str, size: tuple[int, int] = (96, 160)) -> dict[str, Any]:
+    """A finished clip of 4 s with two segments, whose film shows a moving bar."""
+    clip = f"c{number}"
+    name = plan.layout.media.clip(clip)
+    frames = np.zeros((65, *size, 3), np.uint8)
+    for i, frame in enumerate(frames):
+        frame[:, i % size[1]] = 255
+    write_video(plan.layout.media.path(name), frames, 16)
+    return {
+        **{"video_id": "v", "clip_id": clip, "shot_id": "s", "uri": text, "clip": name},
+        **{"chunks": 16, "width": size[1], "height": size[0], "start": 1.5 * number, "end": 5.5},
+        **{"meta_text": text, "psnr": 31.25},
+        "segments": [segment(0, 8, text), segment(8, 16, text, "hedging")],
+    }
+
+
+@pytest.fixture
+def status(make_plan: Any) -> Status:
+    plan = make_plan()
+    sources = (
+        Source("ok.mp4", "", video_id="v"),
+        Source(HOSTILE, "", outcome="failed", reason="empty", message=HOSTILE),
+    )
+    replay = Replay(finished=[record(plan, n, HOSTILE) for n in range(3)])
+    counts = conservation.count(sources, plan.stages, Replay())
+    events = [
+        {
+            **{"event": "batch", "stage": "probe", "worker": "w:1", "begun": 10.0, "seconds": 2.0},
+            **{"records": 4, "computed": 3, "onward": 2, "outcomes": {"ok": 4}},
+        }
+    ]
+    folder = plan.layout.runs / RUN
+    folder.mkdir(parents=True)
+    (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    return Status(RUN, plan, Listing(sources, ignored=2), replay, counts)
+
+
+def test_nothing_from_outside_becomes_markup(status: Status) -> None:
+    text = page(status, clips=2)
+    outline = Outline(text)
+    assert "script" not in outline.tags
+    assert outline.tags.count("img") == 2 * clip_cards.STRIP, "only the strips' own pictures"
+    assert outline.active
+    assert all(name == "src" and str(value).startswith("data:") for name, value in outline.active)
+    assert text.count("&lt;script&gt;") > 5, "it is shown as the text it is"
+    assert "<script" not in text
+
+
+def test_the_page_says_how_much_it_shows(status: Status) -> None:
+    text = page(status, clips=2)
+    assert "2 of 3 finished clips are shown" in text
+    assert "Ignored, because they are no media: 2 files" in text
+    assert text.count('<article class="card">') == 2
+    assert "31.2 dB" in text
+    assert "0 of 3 finished clips are shown" in page(status, clips=0)
+
+
+def test_the_same_corpus_gives_the_same_page(status: Status) -> None:
+    assert page(status, clips=2) == page(status, clips=2)
+
+
+def test_a_clip_whose_film_is_lost_says_so(status: Status) -> None:
+    lost = status.plan.layout.media.path(status.found.finished[0]["clip"])
+    lost.unlink()
+    assert "cannot be read back" in page(status, clips=3)
+
+
+def test_rejected_captions_are_marked(status: Status) -> None:
+    text = page(status, clips=1)
+    assert re.search(r'class="dropped" style="left: 50\.0000%; width: 50\.0000%"', text)
+    assert '<b class="dropped">hedging</b>' in text
+
+
+def test_the_clips_shown_do_not_depend_on_their_order() -> None:
+    records = [{"clip_id": f"c{n}", "uri": "u", "start": n} for n in range(20)]
+    assert choose(records, 5) == choose(records[::-1], 5)
+    assert len(choose(records, 5)) == 5
+
+
+def test_a_lane_is_as_dark_as_its_workers_were_busy() -> None:
+    stage = StageActivity("probe", 2, 2, 3.0, 2, ((0.0, 2.0), (0.0, 1.0)))
+    columns = busy(stage, 4.0)
+    assert columns[: BINS // 4] == pytest.approx([1.0] * (BINS // 4))
+    assert columns[BINS // 4 + 1 : BINS // 2] == pytest.approx([0.5] * (BINS // 4 - 1))
+    assert sum(columns[BINS // 2 + 1 :]) == 0
+
+
+@pytest.mark.parametrize(("width", "kind"), [(24, "png"), (800, "jpeg")])
+def test_tiny_frames_keep_their_pixels_and_large_ones_shrink(width: int, kind: str) -> None:
+    shown = clip_cards.picture(np.zeros((12, width, 3), np.uint8))
+    assert shown.uri.startswith(f"data:image/{kind};base64,")
+    assert shown.pixels == (kind == "png")
+    assert len(shown.uri) < 4000
+
+
+@pytest.mark.browser
+def test_a_browser_shows_it(status: Status, tmp_path: Path) -> None:
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("no chromium on the PATH")
+    (tmp_path / "page.html").write_text(page(status, clips=2))
+    shot = tmp_path / "shot.png"
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1200,2400"]
+    command = [browser, *flags, f"--screenshot={shot}", (tmp_path / "page.html").as_uri()]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    colours = Image.open(shot).convert("RGB").getcolors(10_000_000)
+    assert colours is not None
+    assert len(colours) > 50, "pictures and bars, not a blank page"
