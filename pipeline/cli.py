@@ -190,9 +190,11 @@ def train(
     from training.api import train as train_model
 
     from pipeline.recipe import find_config
+
+    path = find_config(config)  # before what takes seconds to import
     from training.config import load_config
 
-    resolved = load_config(find_config(config), overrides or ())
+    resolved = load_config(path, overrides or ())
     typer.echo(train_model(resolved, shards, out, resume=resume))
 
 

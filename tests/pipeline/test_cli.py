@@ -135,16 +135,17 @@ def test_status_prints_the_fixed_shape(
     assert "2 videos failed: empty" in table
 
 
-class TestProgress:
-    EVENT = {
-        **{"event": "batch", "stage": "probe", "worker": "w", "begun": 0.0, "seconds": 2.0},
-        **{"records": 4, "computed": 4, "onward": 2, "outcomes": {"ok": 2, "failed": 2}},
-    }
+EVENT = {
+    **{"event": "batch", "stage": "probe", "worker": "w", "begun": 0.0, "seconds": 2.0},
+    **{"records": 4, "computed": 4, "onward": 2, "outcomes": {"ok": 2, "failed": 2}},
+}
 
+
+class TestProgress:
     def test_later_stages_expect_what_earlier_ones_pass_on(self) -> None:
         progress = Progress(["probe", "shots"], {"probe": 10})
         assert progress.expected() == [10, 10]
-        progress.add(self.EVENT)
+        progress.add(EVENT)
         assert progress.expected() == [10, 5]
         assert progress.stages[0].rate == 2.0
         assert progress.remaining(progress.stages[0], 10) == 3.0
@@ -152,5 +153,5 @@ class TestProgress:
 
     def test_one_line_names_what_did_not_go_well(self) -> None:
         progress = Progress(["probe", "shots"], {"probe": 4})
-        progress.add(self.EVENT)
+        progress.add(EVENT)
         assert line(progress) == "probe 4/4 (2 failed) | shots 0/2"
