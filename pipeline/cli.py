@@ -187,11 +187,11 @@ def train(
 
     * `tv2tv train train-tiny --shards corpus/shards/main --out runs/first --resume`
     """
-    from training.api import train as train_model
-
     from pipeline.recipe import find_config
 
     path = find_config(config)  # before what takes seconds to import
+    from training.api import train as train_model
+
     from training.config import load_config
 
     resolved = load_config(path, overrides or ())
