@@ -1,0 +1,318 @@
+"""Stage clips: shots become normalised clips at the clock.
+
+A shot gives windows of ``min_seconds`` to ``max_seconds``; a longer one is split evenly, a shorter
+one dropped. One child decodes the film once, turns it upright, makes pixels square, maps HDR to
+SDR, scales to cover a size bucket and crops the centre, and pipes every picture. Frames are picked
+here by presentation time (`stages.media_time.sample`) while they pass by, and encoded at once: of
+an hours-long film one picture is in memory.
+
+Reasons:
+    filtered: ``too_short`` (the shot's own, with its seconds);
+    failed: ``corrupt`` (all of the film's shots: the second decoding gave other pictures);
+    quarantined: ``crash``, ``timeout``, ``memory``.
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from corpus.files import writing
+from corpus.ids import clip_id, sha256_file
+from corpus.rows import Row
+from corpus.video import Encoding, encoder_arguments, ffmpeg_build, write_video
+from stages.child import Child, ChildTrouble, twice
+from stages.foreign import Unfit, decoder, decoding_limits
+from stages.media_time import Ticks, chunks_between, on_show, read_timing, sample
+from stages.pictures import Frames
+from stages.stage import Record, Resources, StageConfig, VideoStage
+
+_SCALE = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+_HDR_CURVES = {"pq": "smpte2084", "hlg": "arib-std-b67"}
+
+
+class ClipsConfig(StageConfig):
+    """What clips look like.
+
+    Attributes:
+        min_seconds, max_seconds: bounds of a clip's length [reported: 6-16], in whole chunks.
+        buckets: sizes (width, height); a film takes the one whose shape is nearest its own.
+        encoding: ``yuv420p`` for films, ``rgb_lossless`` for worlds with sprites of few pixels.
+        timeout, memory: limits of the child: seconds (each picture adds to them) and bytes.
+    """
+
+    min_seconds: float = Field(default=6.0, gt=0)
+    max_seconds: float = Field(default=16.0, gt=0)
+    buckets: tuple[tuple[int, int], ...] = (
+        (512, 288),
+        (448, 336),
+        (384, 384),
+        (336, 448),
+        (288, 512),
+    )
+    encoding: Encoding = "yuv420p"
+    timeout: float = Field(default=40.0, gt=0)
+    memory: int = Field(default=4 << 30, gt=0)
+
+    @model_validator(mode="after")
+    def _possible(self) -> "ClipsConfig":
+        if self.min_seconds > self.max_seconds:
+            raise ValueError(f"min_seconds={self.min_seconds} > max_seconds={self.max_seconds}")
+        step = 2 if self.encoding == "yuv420p" else 1
+        wrong = [size for size in self.buckets if min(size) < 8 or any(n % step for n in size)]
+        if wrong or not self.buckets:
+            raise ValueError(f"buckets: {wrong or 'none'}: sides of at least 8, even for yuv420p")
+        return self
+
+
+class ClipsStage(VideoStage[ClipsConfig]):
+    """One film in, its clips out; decides the fate of the film's shots."""
+
+    name = "clips"
+    version = "1"
+    level = "clip"
+    reads = ("video_id", "shots")
+    Config = ClipsConfig
+    writes: ClassVar[pa.Schema] = pa.schema(
+        [
+            pa.field("clip", pa.string()),  # name under the media root
+            pa.field("clip_sha256", pa.string()),
+            pa.field("chunks", pa.int32()),
+            pa.field("width", pa.int32()),
+            pa.field("height", pa.int32()),
+            pa.field("start", pa.float64()),  # seconds of presentation time, first and last frame
+            pa.field("end", pa.float64()),
+            pa.field("start_pts", pa.int64()),  # ticks, the end rounded
+            pa.field("end_pts", pa.int64()),
+            pa.field("time_base", pa.list_(pa.int64(), 2)),
+            pa.field("encoding", pa.string()),
+        ]
+    )
+
+    @property
+    def resources(self) -> Resources:
+        return Resources(cpus=1.0, batch=1)
+
+    def identity(self) -> dict[str, Any]:
+        config = self.config.model_dump(mode="json", exclude={"timeout", "memory"})
+        return {**config, **self._encoder()}
+
+    def subjects(self, record: Record) -> list[str]:
+        return [shot["shot_id"] for shot in record["shots"]]
+
+    def process(self, records: Sequence[Record]) -> list[list[Row]]:
+        return [self._clips(record) for record in records]
+
+    def advance(self, record: Record, rows: Sequence[Row]) -> list[Record]:
+        film = {name: record[name] for name in ("video_id", "uri", "meta", "timeline")}
+        film["timeline_sha256"] = record["timeline_sha256"]
+        return [
+            {"clip_id": row.id, "shot_id": row.parent, **film, **row.columns}
+            for row in rows
+            if row.outcome == "ok"
+        ]
+
+    def _encoder(self) -> dict[str, Any]:
+        return {"ffmpeg": ffmpeg_build(), "encoder": encoder_arguments(self.config.encoding)}
+
+    def _clips(self, record: Record) -> list[Row]:
+        pts = read_timing(self.context.media.path(record["timing"]))
+        rows, windows = self._windows(record, pts)
+        if not windows:
+            return rows
+        try:
+            return rows + twice(lambda: self._cut(record, pts, windows))
+        except ChildTrouble as error:
+            return self.end(record, "quarantined", error.reason, str(error))
+        except Unfit as error:
+            return self.end(record, "failed", error.reason, str(error))
+
+    # -- where ------------------------------------------------------------------------------
+
+    def _windows(self, record: Record, pts: Ticks) -> tuple[list[Row], list["Window"]]:
+        """Rows of the shots that are too short, windows of the others, in order."""
+        clock, base = self.context.clock, record["time_base"]
+        least, most = map(clock.chunks_of, (self.config.min_seconds, self.config.max_seconds))
+        chunk = Fraction(clock.frames_per_chunk, clock.fps)
+        rows: list[Row] = []
+        windows: list[Window] = []
+        for shot in record["shots"]:
+            parts = split(base, shot["start_pts"], shot["end_pts"], least, most, chunk)
+            for tick, chunks in parts:
+                start = int(pts[on_show(pts, base, tick)])
+                windows.append(Window(shot["shot_id"], start, chunks))
+            if not parts:
+                seconds = shot["end"] - shot["start"]
+                why = f"{seconds:.3f} s do not hold {self.config.min_seconds} s and a start frame"
+                rows.append(
+                    Row("clip", shot["shot_id"], None, "filtered", "too_short", why, seconds)
+                )
+        return rows, windows
+
+    # -- what -------------------------------------------------------------------------------
+
+    def _cut(self, record: Record, pts: Ticks, windows: Sequence["Window"]) -> list[Row]:
+        """Decode the film once and write every window's clip: all of them or none."""
+        width, height = bucket(record["width"], record["height"], self.config.buckets)
+        chain = filters(record, width, height)
+        normalisation = {
+            **{"size": [width, height], "fps": self.context.clock.fps, "filters": chain},
+            **self._encoder(),
+        }
+        out = ["-vf", chain, "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+        limits = decoding_limits(record, self.config.timeout, self.config.memory)
+        rows = []
+        with ExitStack() as files, Child([*decoder(record), *out], limits) as child:
+            film = Film(child, (height, width, 3), len(pts))
+            for window in windows:
+                name = clip_id(record["video_id"], window.start_pts, window.chunks, normalisation)
+                place = self.context.media.path(self.context.media.clip(name))
+                temporary = files.enter_context(writing(place))
+                self._encode(temporary, record, pts, window, film)
+                columns = self._columns(record, window, name, temporary)
+                columns |= {"width": width, "height": height}
+                rows.append(Row("clip", window.shot, name, columns=columns))
+            film.end()
+        return rows
+
+    def _encode(
+        self, path: Path, record: Record, pts: Ticks, window: "Window", film: "Film"
+    ) -> None:
+        clock = self.context.clock
+        frames = clock.frames(window.chunks)
+        chosen = sample(pts, record["time_base"], window.start_pts, frames, clock.fps)
+        write_video(path, (film.at(int(i)) for i in chosen), clock.fps, self.config.encoding)
+
+    def _columns(self, record: Record, window: "Window", name: str, path: Path) -> dict[str, Any]:
+        tick = Fraction(*record["time_base"])
+        clock = self.context.clock
+        seconds = Fraction(window.chunks * clock.frames_per_chunk, clock.fps)
+        return {
+            "clip": self.context.media.clip(name),
+            "clip_sha256": sha256_file(path),
+            "chunks": window.chunks,
+            "start": float(window.start_pts * tick),
+            "end": float(window.start_pts * tick + seconds),
+            "start_pts": window.start_pts,
+            "end_pts": window.start_pts + round(seconds / tick),
+            "time_base": record["time_base"],
+            "encoding": self.config.encoding,
+        }
+
+
+@dataclass(frozen=True)
+class Window:
+    """A clip to be: ``chunks`` chunks of a shot from the picture at ``start_pts`` on."""
+
+    shot: str
+    start_pts: int
+    chunks: int
+
+
+class Film:
+    """The child's pictures, one after the other; only the last one is kept.
+
+    Args:
+        shape: (H, W, 3) of every picture.
+        pictures: how many there must be.
+
+    Raises:
+        ChildTrouble: the child crashed or was killed before the film's end.
+        Unfit: the film has another number of pictures than its timing table.
+    """
+
+    def __init__(self, child: Child, shape: tuple[int, int, int], pictures: int) -> None:
+        self._child = child
+        self._shape = shape
+        self._pictures = pictures
+        self._seen = 0
+        self._last: Frames = np.empty(0, np.uint8)
+
+    def at(self, index: int) -> Frames:
+        """Picture ``index``; never one before the last asked for."""
+        if index < self._seen - 1:
+            raise ValueError(f"picture {index} has passed, {self._seen} were seen")
+        while self._seen <= index:
+            if not self._next():
+                self._refuse()
+        return self._last
+
+    def end(self) -> None:
+        """Take the rest of the film and check its length."""
+        while self._next():
+            pass
+        if self._seen != self._pictures:
+            self._refuse()
+
+    def _next(self) -> bool:
+        picture = np.empty(self._shape, np.uint8)
+        if self._child.read_into(picture.reshape(-1).data) < picture.size:
+            return False
+        self._last, self._seen = picture, self._seen + 1
+        return True
+
+    def _refuse(self) -> NoReturn:
+        ended = self._child.finish()
+        if ended.trouble:
+            raise ChildTrouble(ended.trouble, ended.describe())
+        count = f"{self._seen} pictures decoded now, {self._pictures} before"
+        raise Unfit("corrupt", f"{count}; {ended.describe()}")
+
+
+def split(
+    time_base: Sequence[int], start_pts: int, end_pts: int, least: int, most: int, chunk: Fraction
+) -> list[tuple[Fraction, int]]:
+    """Windows of a shot: as few as ``most`` allows, equally long, evenly spaced.
+
+    Args:
+        time_base: seconds per tick; the shot is ticks ``[start_pts, end_pts)``.
+        least, most: chunks of a window.
+        chunk: seconds.
+
+    Returns:
+        (start in ticks, chunks) of each; [] when the shot is too short. Where an even split would
+        be too short, there is one window less, and what it leaves over lies between the windows.
+    """
+    whole = chunks_between(time_base, Fraction(start_pts), Fraction(end_pts), chunk)
+    if whole < least:
+        return []
+    parts = math.ceil(whole / most)
+    for count in (parts, parts - 1):
+        step = Fraction(end_pts - start_pts, count)
+        chunks = min(most, chunks_between(time_base, Fraction(0), step, chunk))
+        if chunks >= least:
+            break
+    return [(start_pts + i * step, chunks) for i in range(count)]
+
+
+def bucket(width: int, height: int, buckets: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The size bucket whose shape is nearest; of several, the one whose size is."""
+    shape, area = math.log(width / height), math.log(width * height)
+    return min(
+        buckets,
+        key=lambda b: (abs(math.log(b[0] / b[1]) - shape), abs(math.log(b[0] * b[1]) - area)),
+    )
+
+
+def filters(record: Record, width: int, height: int) -> str:
+    """ffmpeg's filter chain from decoded upright pictures to RGB of exactly that size.
+
+    Pixels become square and the picture covers the size, then its centre is cropped. HDR is scaled
+    first, since mapping it is the dearest step: BT.2408's reference white, 203 cd/m2, is white.
+    """
+    cover = max(width / record["width"], height / record["height"])
+    w, h = max(width, round(record["width"] * cover)), max(height, round(record["height"] * cover))
+    curve = _HDR_CURVES.get(record["transfer"])
+    if curve is None:
+        matrix = "" if record["matrix"] == "rgb" else f":in_color_matrix={record['matrix']}"
+        return f"scale={w}:{h}:{_SCALE}{matrix},crop={width}:{height},format=rgb24"
+    linear = f"zscale=tin={curve}:pin=2020:min=2020_ncl:t=linear:npl=203,format=gbrpf32le"
+    mapped = f"{linear},zscale=p=709,tonemap=mobius:desat=0,zscale=t=709:p=709:m=gbr:r=full"
+    return f"scale={w}:{h}:{_SCALE},crop={width}:{height},{mapped},format=gbrp,format=rgb24"
