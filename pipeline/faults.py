@@ -26,13 +26,34 @@ def systemic(error: Exception) -> bool:
     """Whether an exception says something about the machine or the recipe, not about a record."""
     if isinstance(error, OSError) and error.errno in _FULL:
         return True
-    return isinstance(error, UserError | RunError | ImportError | MemoryError)
+    return isinstance(error, RunError | ImportError | MemoryError)
 
 
 def tidy(notes: Path) -> None:
     """After a run that came to its end: notes are kept only where records were quarantined."""
     if not any(notes.glob("*/faults/*")):
         shutil.rmtree(notes, ignore_errors=True)
+
+
+@contextmanager
+def fatal(notes: Path) -> Iterator[None]:
+    """Leave a note of an exception that ends the run: Ray wraps it in pages of its own."""
+    try:
+        yield
+    except Exception as error:
+        known = isinstance(error, UserError | RunError)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        note = {"user": isinstance(error, UserError), "text": text}
+        write_text(notes / "fatal.json", json.dumps(note))
+        raise
+
+
+def read_fatal(notes: Path) -> UserError | RunError | None:
+    """What `fatal` noted in a stage's folder below ``notes``, if anything."""
+    for path in sorted(notes.glob("*/fatal.json")):
+        note = json.loads(path.read_text(encoding="utf-8"))
+        return (UserError if note["user"] else RunError)(note["text"])
+    return None
 
 
 class Marks:
@@ -70,7 +91,7 @@ class Marks:
 class Faults:
     """Exceptions of one stage in one run.
 
-    While no record of the stage has ever worked, the third that raises the same exception stops
+    While no record of the stage has ever worked, the third that raises at the same place stops
     the run: a missing model or a bug must not quarantine the world. The records that were
     quarantined for it until then are set free again.
     """
@@ -94,14 +115,14 @@ class Faults:
         Raises:
             RunError: it is the third that raised this and nothing ever worked.
         """
-        what = f"{type(error).__name__}: {error}"
+        what, where = f"{type(error).__name__}: {error}", _place(error)
         trace = "".join(traceback.format_exception(error))
-        note = {"what": what, "part": str(part), "traceback": trace}
+        note = {"what": what, "where": where, "part": str(part), "traceback": trace}
         write_text(self._folder / key, json.dumps(note, indent=1))
         if self._worked.exists():
             return
         noted = [json.loads(path.read_text()) for path in self._folder.iterdir() if _whole(path)]
-        same = [note for note in noted if note["what"] == what]
+        same = [note for note in noted if note["where"] == where]
         if len(same) < self.SAME:
             return
         for note in same:
@@ -110,6 +131,12 @@ class Faults:
             f"stage {self._stage} raised the same for each of its first {len(same)} records: "
             f"{what}\nNo record is blamed for it; mend the cause and run again."
         ) from error
+
+
+def _place(error: Exception) -> str:
+    """Type and line: messages name the record, so they differ where the fault is the same."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} {frame.filename}:{frame.lineno}"
 
 
 def _whole(path: Path) -> bool:

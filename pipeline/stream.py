@@ -21,8 +21,7 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
-from corpus.errors import UserError
-from pipeline.faults import RunError
+from pipeline.faults import RunError, read_fatal
 from pipeline.plan import Cluster
 from pipeline.replay import Waiting
 from pipeline.tables import Stored, Table
@@ -121,7 +120,8 @@ def stream(
             for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):
                 pass
     except Exception as error:
-        raise _cause(error) from error
+        known = read_fatal(notes)
+        raise known or RunError(f"the stream broke: {type(error).__name__}: {error}") from error
     finally:
         ray.kill(monitor)
 
@@ -220,13 +220,3 @@ def _polling(monitor: Any, on_events: Callable[[list[Event]], None]) -> Iterator
         done.set()
         thread.join()
         on_events(ray.get(monitor.drain.remote()))
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Our own error inside what Ray wraps around it."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, UserError | RunError):
-            return seen
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    return RunError(f"the stream broke: {type(error).__name__}: {error}")

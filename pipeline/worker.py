@@ -26,10 +26,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from corpus.errors import UserError
 from corpus.ids import canonical_json
 from corpus.rows import Row
-from pipeline.faults import Faults, Marks, systemic
+from pipeline.faults import Faults, Marks, RunError, fatal, systemic
 from pipeline.replay import silent
 from pipeline.tables import Table
 from stages.stage import Record, Stage
@@ -72,9 +71,14 @@ class Worker:
         self._stage = job.stage
         self._marks = Marks(job.notes)
         self._faults = Faults(job.notes, job.stage.name)
-        self._stage.open()
+        with fatal(job.notes):
+            self._stage.open()
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        with fatal(self._job.notes):
+            yield from self._answered(batch)
+
+    def _answered(self, batch: pa.Table) -> Iterator[pa.Table]:
         turn = pc.equal(batch["next_stage"], self._job.position)
         later = batch.filter(pc.invert(turn))
         if later.num_rows:
@@ -167,14 +171,14 @@ class Worker:
     def _process(self, records: Sequence[Record]) -> list[list[Row]]:
         answers = self._stage.process(records)
         if len(answers) != len(records):
-            raise UserError(
+            raise RunError(
                 f"stage {self._stage.name} answered {len(answers)} of {len(records)} records: "
                 "a fault of the stage"
             )
         for record, rows in zip(records, answers, strict=True):
             missing = silent(self._stage.subjects(record), rows)
             if missing:
-                raise UserError(
+                raise RunError(
                     f"stage {self._stage.name} says nothing about {missing}: a fault of the stage"
                 )
         self._faults.worked()

@@ -53,18 +53,23 @@ MakePlan = Callable[..., Plan]
 
 @pytest.fixture
 def make_plan(tmp_path: Path) -> MakePlan:
-    """``make_plan(tags={"words": "x"}, batch=3)`` on the corpus ``tmp_path / "corpus"``."""
+    """``make_plan(tags={"words": "x"}, batch=3)`` on ``tmp_path / "corpus"``; ``count`` stages."""
     log = tmp_path / "calls"
     log.mkdir()
 
-    def make(corpus: str = "corpus", tags: dict[str, str] | None = None, batch: int = 3) -> Plan:
+    def make(
+        corpus: str = "corpus",
+        tags: dict[str, str] | None = None,
+        batch: int = 3,
+        count: int = len(STAGES),
+    ) -> Plan:
         place = layout.create(tmp_path / corpus, Clock())
         context = Context(place.media, Clock())
         stages = [
             kind(
                 FakeConfig(log=str(log), tag=(tags or {}).get(kind.name, ""), batch=batch), context
             )
-            for kind in STAGES
+            for kind in STAGES[:count]
         ]
         check_plan(stages)
         return Plan(FakeRecipe(name="fake"), place, stages, [ListStage(ListConfig(), context)])

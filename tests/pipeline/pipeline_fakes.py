@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from corpus.errors import UserError
 from corpus.ids import content_id, segment_id, shot_id
 from corpus.rows import Row
 from stages.stage import (
@@ -49,6 +50,10 @@ class _Fake(Stage[FakeConfig]):
         if self.config.log:
             with (Path(self.config.log) / self.name).open("a") as file:
                 file.write(text + "\n")
+
+    def open(self) -> None:
+        if self.config.tag == "unfit":
+            raise UserError("the model is not there")
 
     def trouble(self, what: str | None) -> None:
         if what == "raise":

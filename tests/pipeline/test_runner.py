@@ -110,10 +110,18 @@ class TestRun:
         self, make_plan: MakePlan, films: Films, view: PlainView
     ) -> None:
         folder = films(**{f"f{n}": {"probe": "raise", "shots": []} for n in range(4)})
-        with pytest.raises(RunError, match=r"probe raised the same .* this film asked for it"):
+        with pytest.raises(
+            RunError, match=r"^stage probe raised.*: this film asked for it\nNo rec"
+        ):
             run(make_plan(), str(folder), view)
         parts = list((folder.parent / "corpus" / "tables" / "probe").rglob("part-*"))
         assert parts == []
+
+    def test_a_stage_that_cannot_open_says_why(
+        self, make_plan: MakePlan, films: Films, view: PlainView
+    ) -> None:
+        with pytest.raises(UserError, match=r"^the model is not there$"):
+            run(make_plan(tags={"shots": "unfit"}, count=2), str(films(a=TWO)), view)
 
 
 def test_nothing_to_do_starts_no_ray(
