@@ -30,6 +30,7 @@ class ModelConfig(BaseModel):
         hidden: width of the feed-forward networks.
         factor: downsampling from latent pixels to tokens, per side.
         predict: what the upsampler's output means and is compared with (`training.flow`).
+        qk_norm: normalise queries and keys per head.
         theta: base of the rotary frequencies.
         eps: of the norms.
     """
@@ -45,6 +46,7 @@ class ModelConfig(BaseModel):
     hidden: int = Field(ge=1)
     factor: Literal[1, 2, 4] = 1
     predict: Predict = "v"
+    qk_norm: bool = False
     theta: float = Field(10_000.0, gt=0)
     eps: float = Field(1e-5, gt=0)
 
@@ -74,7 +76,8 @@ class TV2TV(nn.Module):
         self.embedding = nn.Embedding(c.vocab, c.width)
         self.downsampler = Downsampler(c.channels, c.width, c.factor, c.eps)
         self.layers = nn.ModuleList(
-            Layer(i, c.width, c.heads, c.hidden, c.layers, c.eps) for i in range(c.layers)
+            Layer(i, c.width, c.heads, c.hidden, c.layers, c.eps, c.qk_norm)
+            for i in range(c.layers)
         )
         self.norm = nn.RMSNorm(c.width, c.eps)
         self.head = nn.Linear(c.width, c.vocab, bias=False)

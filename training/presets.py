@@ -16,7 +16,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "hidden": 344,
         "factor": 1,
         "predict": "x",
-        "theta": 1_000.0,
+        "qk_norm": True,
+        "theta": 100.0,
     },
 }
 

@@ -22,6 +22,11 @@ from training.sequence import NO_TARGET, Block, Cost, Document, Specials
 AXES = 3  # of RoPE: sequence, row, column
 PADDING = -1
 
+# RoPE ids from one row or column to the next. Its frequencies are made for text, where neighbours
+# are alike; a step of 3 lets heads tell neighbouring places apart from the start (with a step of 1
+# arena models took about three times as long to copy the last chunk).
+GRID_STEP = 3
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -235,4 +240,5 @@ class _Arrays:
 def block_positions(position: int, grid: tuple[int, int]) -> np.ndarray:
     """RoPE ids of a block's tokens, row by row: int64 (P, 3)."""
     rows, columns = np.indices(grid)
-    return np.stack([np.full(rows.size, position), rows.ravel(), columns.ravel()], axis=1)
+    places = (np.full(rows.size, position), GRID_STEP * rows.ravel(), GRID_STEP * columns.ravel())
+    return np.stack(places, axis=1)

@@ -27,11 +27,15 @@ class Keys(Protocol):
 class Half(nn.Module):
     """One modality's weights in one layer: norms, Q/K/V, output, feed-forward (SwiGLU)."""
 
-    def __init__(self, width: int, heads: int, hidden: int, layers: int, eps: float) -> None:
+    def __init__(
+        self, width: int, heads: int, hidden: int, layers: int, eps: float, qk_norm: bool
+    ) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.eps = heads, eps
         self.attention_norm = nn.RMSNorm(width, eps)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
+        # One gain per channel of a head, shared by the heads, for queries and for keys.
+        self.qk_gain = nn.Parameter(torch.full((2, 1, width // heads), 1.5)) if qk_norm else None
         self.out = nn.Linear(width, width, bias=False)
         self.feed_norm = nn.RMSNorm(width, eps)
         self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
@@ -42,9 +46,13 @@ class Half(nn.Module):
         for linear in (self.out, self.down):
             nn.init.normal_(linear.weight, std=(2 * layers * linear.in_features) ** -0.5)
 
-    def project(self, x_BLD: Tensor) -> Tensor:
-        """Q, K and V of every head: (B, L, 3, H, E)."""
-        return self.qkv(self.attention_norm(x_BLD)).unflatten(-1, (3, self.heads, -1))
+    def project(self, x_BLD: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries with keys, (B, L, 2, H, E), and values, (B, L, H, E), of every head."""
+        qkv = self.qkv(self.attention_norm(x_BLD)).unflatten(-1, (3, self.heads, -1))
+        qk, v = qkv.split([2, 1], 2)
+        if self.qk_gain is not None:
+            qk = functional.rms_norm(qk, qk.shape[-1:], eps=self.eps) * self.qk_gain
+        return qk, v.squeeze(2)
 
     def finish(self, x_BLD: Tensor, attended_BLD: Tensor) -> Tensor:
         """Output projection and feed-forward, each added to the stream."""
@@ -57,12 +65,19 @@ class Layer(nn.Module):
     """Both towers' halves of one layer around the attention they share."""
 
     def __init__(
-        self, index: int, width: int, heads: int, hidden: int, layers: int, eps: float
+        self,
+        index: int,
+        width: int,
+        heads: int,
+        hidden: int,
+        layers: int,
+        eps: float,
+        qk_norm: bool,
     ) -> None:
         super().__init__()
         self.index = index
-        self.text = Half(width, heads, hidden, layers, eps)
-        self.video = Half(width, heads, hidden, layers, eps)
+        self.text = Half(width, heads, hidden, layers, eps, qk_norm)
+        self.video = Half(width, heads, hidden, layers, eps, qk_norm)
 
     def forward(
         self,
@@ -73,9 +88,13 @@ class Layer(nn.Module):
         keys: Keys | None,
     ) -> tuple[Tensor, Tensor]:
         split = text_BTD.shape[1]
-        qkv = torch.cat([self.text.project(text_BTD), self.video.project(video_BVD)], 1)
-        q, k = (rotate(qkv[:, :, i].transpose(1, 2), *rotation) for i in (0, 1))
-        v = qkv[:, :, 2].transpose(1, 2)
+        (text_qk, text_v), (video_qk, video_v) = (
+            self.text.project(text_BTD),
+            self.video.project(video_BVD),
+        )
+        qk = rotate(torch.cat([text_qk, video_qk], 1), *rotation)
+        q, k = (each.transpose(1, 2) for each in qk.unbind(2))
+        v = torch.cat([text_v, video_v], 1).transpose(1, 2)
         if keys is not None:
             k, v = keys.extend(self.index, k, v)
         attended = attend(q, k, v, bias).transpose(1, 2).flatten(2)
@@ -86,7 +105,7 @@ class Layer(nn.Module):
 
 
 def rotation(position_BL3: Tensor, head: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of the rotary angles, each (B, 1, L, E / 2).
+    """Cosine and signed sine of the rotary angles, (B, L, 1, 1, 1, E / 2) and (..., 2, E / 2).
 
     A text token has one id on all axes, for which this is ordinary 1-D RoPE; frequencies are those
     of Llama, ``theta ** (-2 i / E)``, and pairs are (i, i + E / 2) as in HF checkpoints.
@@ -95,11 +114,12 @@ def rotation(position_BL3: Tensor, head: int, theta: float) -> tuple[Tensor, Ten
     device = position_BL3.device
     frequency = theta ** (-torch.arange(half, device=device, dtype=torch.float32) / half)
     axis = torch.tensor([AXIS_PATTERN[i % len(AXIS_PATTERN)] for i in range(half)], device=device)
-    angle = position_BL3.to(torch.float32)[..., axis] * frequency
-    return angle.cos()[:, None], angle.sin()[:, None]
+    angle = position_BL3.to(torch.float32)[:, :, None, None, None, axis] * frequency
+    sine = angle.sin()
+    return angle.cos(), torch.cat([-sine, sine], -2)
 
 
-def rotate(x_BHLE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply rotary position embedding."""
-    a, b = x_BHLE.chunk(2, -1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+def rotate(x_BL2HE: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Apply rotary position embedding to queries and keys at once."""
+    pairs = x_BL2HE.unflatten(-1, (2, -1))
+    return (pairs * cosine + pairs.flip(-2) * sine).flatten(-2)
