@@ -1,0 +1,1 @@
+"""Caption backends behind one small interface, and what the built-in ones are made of."""

@@ -1,0 +1,233 @@
+"""What moves between two frames: dense flow, and the camera's part of it.
+
+Everything works on small frames (`SHORT_SIDE` pixels on the short side), so that the cost does not
+depend on the clip's size, and clips of 24 pixels work like those of 448. Deterministic: no random
+sampling, one thread.
+"""
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Frames = NDArray[np.uint8]
+Float = NDArray[np.float32]
+
+SHORT_SIDE = 128
+BLUR = 1.0  # pixels; against sensor noise and compression
+GRID = 6  # pixels between the points that vote for the camera's motion
+CELLS = 6, 8  # every cell of this raster (short x long side) has one vote, however much texture
+TEXTURE = 0.004  # root of the structure tensor's smaller eigenvalue below which flow is a guess
+MIN_POINTS = 12
+ROBUST_SCALES = (3.0, 1.5, 0.75, 0.5, 0.35, 0.35, 0.35, 0.35)  # pixels; narrowing inlier kernel
+AGREE = 0.6  # pixels between a point's flow and the camera model it votes for
+STILL_SHARE = 0.5  # a still camera wins if it alone explains this share of what the other does
+MIN_VOTES = 0.25  # below this nothing can be said of the camera
+BETTER = 0.8  # error of a camera model, as a share of the still one's, that counts as better
+MORE_BETTER = 2.0  # times as many cells must get better as get worse
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """OpenCV on one thread: DIS flow depends on how many threads share the picture."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def shrink(frames: Frames) -> Frames:
+    """Frames (T, H, W, 3) with a short side of `SHORT_SIDE`; small ones are enlarged."""
+    _, height, width, _ = frames.shape
+    scale = SHORT_SIDE / min(height, width)
+    size = round(width * scale), round(height * scale)
+    if size == (width, height):
+        return frames
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.stack([cv2.resize(frame, size, interpolation=how) for frame in frames])
+
+
+def luma(frames: Frames) -> Frames:
+    """Luma (T, H, W) of RGB frames, slightly blurred."""
+    grey = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames)
+    return np.stack([cv2.GaussianBlur(frame, (0, 0), BLUR) for frame in grey])
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """How content moves: dx = grow x - turn y + tx, dy = turn x + grow y + ty.
+
+    Pixels of the small frame from its centre; x to the right, y down.
+    """
+
+    grow: float = 0.0
+    turn: float = 0.0
+    tx: float = 0.0
+    ty: float = 0.0
+
+    def flow(self, x: Float, y: Float) -> Float:
+        """Displacement (..., 2) of points."""
+        dx = self.grow * x - self.turn * y + self.tx
+        dy = self.turn * x + self.grow * y + self.ty
+        return np.stack([dx, dy], axis=-1).astype(np.float32)
+
+    def reach(self, height: int, width: int) -> float:
+        """Largest displacement along one axis anywhere in a picture, pixels."""
+        x, y = width / 2, height / 2
+        across = abs(self.tx) + abs(self.grow) * x + abs(self.turn) * y
+        return max(across, abs(self.ty) + abs(self.grow) * y + abs(self.turn) * x)
+
+
+STILL = Similarity()
+
+
+@dataclass(frozen=True)
+class Step:
+    """From one frame to the next.
+
+    Attributes:
+        camera: how the camera moves the picture; None where the picture does not tell.
+        residual: (H, W, 2) flow beyond the camera's, pixels, on the earlier frame's grid.
+        change: (H, W) grey levels by which content changes if only the camera moves, same grid.
+        unexplained: the same if everything follows its own flow.
+    """
+
+    camera: Similarity | None
+    residual: Float
+    change: Float
+    unexplained: Float
+
+
+def steps(grey: Frames) -> list[Step]:
+    """One `Step` per consecutive pair of (T, H, W) frames."""
+    engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return [
+        step(before, after, engine.calc(before, after, None))
+        for before, after in itertools.pairwise(grey)
+    ]
+
+
+def step(before: Frames, after: Frames, flow: Float) -> Step:
+    """Part a dense flow (H, W, 2) into the camera's motion and the rest."""
+    height, width = before.shape
+    x, y = _centred(height, width)
+    camera = estimate_camera(before, after, flow)
+    moved = (camera or STILL).flow(x, y)
+    return Step(
+        camera,
+        flow - moved,
+        _difference(before, after, moved),
+        _difference(before, after, flow),
+    )
+
+
+def estimate_camera(before: Frames, after: Frames, flow: Float) -> Similarity | None:
+    """The motion that most of the picture shares, or None where it shares none.
+
+    A still camera wins where it alone explains enough of the flow, and where moving the picture
+    does not bring it closer to the next one: a large mover drags the flow of plain ground along.
+
+    Args:
+        before, after: (H, W) luma; only textured points count.
+        flow: (H, W, 2) pixels.
+    """
+    height, width = before.shape
+    ys, xs = (
+        axis.ravel() for axis in np.mgrid[GRID // 2 : height : GRID, GRID // 2 : width : GRID]
+    )
+    textured = np.sqrt(np.maximum(cv2.cornerMinEigenVal(before, 5), 0))[ys, xs] > TEXTURE
+    ys, xs = ys[textured], xs[textured]
+    if len(xs) < MIN_POINTS:
+        return STILL
+    points = np.stack([xs - (width / 2 - 0.5), ys - (height / 2 - 0.5)], axis=-1)
+    rows, columns = CELLS if width >= height else CELLS[::-1]
+    cells = (ys * rows // height) * columns + xs * columns // width
+    ballot = _Ballot(points, flow[ys, xs].astype(np.float64), cells)
+    moving = max(map(ballot.fit, ballot.starts()), key=ballot.votes)
+    if ballot.votes(STILL, but_not=moving) >= STILL_SHARE * ballot.votes(moving, but_not=STILL):
+        return STILL
+    x, y = _centred(height, width)
+    rest = np.abs(_difference(before, after, moving.flow(x, y)))[ys, xs]
+    rest_still = np.abs(_difference(before, after, STILL.flow(x, y)))[ys, xs]
+    if not ballot.closer(rest, rest_still):
+        return STILL
+    return moving if ballot.votes(moving) >= MIN_VOTES else None
+
+
+class _Ballot:
+    """Points with their flow, grouped in cells of equal weight."""
+
+    def __init__(
+        self, points: NDArray[np.float64], flow: NDArray[np.float64], cells: NDArray[np.int64]
+    ) -> None:
+        self.points, self.flow = points, flow
+        _, self.cells, self.members = np.unique(cells, return_inverse=True, return_counts=True)
+        self.weight = 1 / self.members[self.cells]
+
+    def starts(self) -> list[Similarity]:
+        tx, ty = np.median(self.flow, axis=0)
+        return [Similarity(tx=float(tx), ty=float(ty)), STILL]
+
+    def votes(self, model: Similarity, but_not: Similarity | None = None) -> float:
+        """Mean over the cells of the share of points that agree with a model (alone), 0 to 1."""
+        agree = self._error(model) < AGREE
+        if but_not is not None:
+            agree &= self._error(but_not) >= AGREE
+        return float((np.bincount(self.cells, weights=agree) / self.members).mean())
+
+    def closer(self, error: Float, error_still: Float) -> bool:
+        """Whether a model leaves smaller errors (per point, grey levels) than a still camera."""
+        moved, still = (np.bincount(self.cells, weights=e) for e in (error, error_still))
+        better, worse = (moved < BETTER * still).sum(), (moved * BETTER > still).sum()
+        return bool(better > MORE_BETTER * worse)
+
+    def fit(self, model: Similarity) -> Similarity:
+        """Iteratively reweighted least squares with a narrowing kernel."""
+        for scale in ROBUST_SCALES:
+            kernel = 1 / (1 + (self._error(model) / scale) ** 2) ** 2
+            model = self._least_squares(self.weight * kernel)
+        return model
+
+    def _error(self, model: Similarity) -> NDArray[np.float64]:
+        x, y = self.points.T
+        predicted = model.flow(x.astype(np.float32), y.astype(np.float32))
+        return np.hypot(*(predicted - self.flow).T)
+
+    def _least_squares(self, weight: NDArray[np.float64]) -> Similarity:
+        """Closed form of the weighted similarity fit."""
+        weight = weight / max(weight.sum(), 1e-12)
+        middle, shift = weight @ self.points, weight @ self.flow
+        (x, y), (u, v) = (self.points - middle).T, (self.flow - shift).T
+        extent = max(float(weight @ (x * x + y * y)), 1e-9)
+        grow = float(weight @ (x * u + y * v)) / extent
+        turn = float(weight @ (x * v - y * u)) / extent
+        tx = shift[0] - grow * middle[0] + turn * middle[1]
+        ty = shift[1] - turn * middle[0] - grow * middle[1]
+        return Similarity(grow, turn, float(tx), float(ty))
+
+
+def _centred(height: int, width: int) -> tuple[Float, Float]:
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    return x - (width / 2 - 0.5), y - (height / 2 - 0.5)
+
+
+def _difference(before: Frames, after: Frames, flow: Float) -> Float:
+    """Grey levels that content changes by on its way along a flow, less their median (exposure).
+
+    On the earlier frame's grid; 0 where the flow leaves the picture.
+    """
+    height, width = before.shape
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    to_x, to_y = x + flow[..., 0], y + flow[..., 1]
+    arrived = cv2.remap(after, to_x, to_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    difference = arrived.astype(np.float32) - before
+    inside = (to_x >= 0) & (to_x <= width - 1) & (to_y >= 0) & (to_y <= height - 1)
+    if not inside.any():
+        return np.zeros_like(difference)
+    return np.where(inside, difference - np.median(difference[inside]), 0).astype(np.float32)
