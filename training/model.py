@@ -5,7 +5,7 @@ tokens, L = T + V, D width, C latent channels, h x w latent pixels.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +17,8 @@ from training.rows import Batch
 from training.samplers import Downsampler, Upsampler
 from training.sequence import NO_TARGET, Specials
 from training.towers import Keys, Layer, rotation
+
+Positive = Annotated[int, Field(ge=1)]
 
 
 class ModelConfig(BaseModel):
@@ -37,18 +39,18 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    vocab: int = Field(ge=1)
-    channels: int = Field(ge=1)
+    vocab: Positive
+    channels: Positive
     specials: Specials
-    layers: int = Field(ge=1)
-    width: int = Field(ge=8)
-    heads: int = Field(ge=1)
-    hidden: int = Field(ge=1)
+    layers: Positive
+    width: Positive
+    heads: Positive
+    hidden: Positive
     factor: Literal[1, 2, 4] = 1
     predict: Predict = "v"
     qk_norm: bool = False
-    theta: float = Field(10_000.0, gt=0)
-    eps: float = Field(1e-5, gt=0)
+    theta: Annotated[float, Field(gt=0)] = 10_000.0
+    eps: Annotated[float, Field(gt=0)] = 1e-5
 
 
 @dataclass(frozen=True)

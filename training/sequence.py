@@ -23,6 +23,7 @@ document only where the clip ends.
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ from training.flow import CLEAN_TIME, interpolate
 
 Latent = NDArray[np.float32]
 NO_TARGET = -1
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Specials(BaseModel):
@@ -63,12 +65,12 @@ class SequenceConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     formulation: str = "tv2tv"
-    drop_text: float = Field(0.1, ge=0, le=1)
-    drop_span: float = Field(0.1, ge=0, le=1)
-    drop_meta: float = Field(0.1, ge=0, le=1)
-    flip: float = Field(0.1, ge=0, le=1)
-    noisy_copies: int = Field(1, ge=1)
-    time_scale: float = Field(1.4, ge=0)
+    drop_text: Share = 0.1
+    drop_span: Share = 0.1
+    drop_meta: Share = 0.1
+    flip: Share = 0.1
+    noisy_copies: Annotated[int, Field(ge=1)] = 1
+    time_scale: Annotated[float, Field(ge=0)] = 1.4
 
     def plain(self) -> "SequenceConfig":
         """The same without dropout and flips: what validation sees."""

@@ -10,6 +10,7 @@ then all chunks together. `Session` is one film of its own.
 
 import copy
 from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -38,12 +39,12 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    guidance: float = Field(2.0, ge=0)
-    steps: int = Field(6, ge=1)
-    temperature: float = Field(1.0, ge=0)
-    top_p: float = Field(1.0, gt=0, le=1)
-    max_words: int = Field(64, ge=0)
-    min_chunks: int = Field(0, ge=0)
+    guidance: Annotated[float, Field(ge=0)] = 2.0
+    steps: Annotated[int, Field(ge=1)] = 6
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_words: Annotated[int, Field(ge=0)] = 64
+    min_chunks: Annotated[int, Field(ge=0)] = 0
     seed: int = 0
 
 

@@ -1,0 +1,145 @@
+"""A finished film on disk: the mp4, its transcript, its subtitles, and one picture of it all."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from corpus.clock import Clock
+from corpus.codecs import Codec
+from corpus.files import write_text, writing
+from corpus.video import write_video
+from training.generate.events import Film
+
+Frames = NDArray[np.uint8]
+Spell = Callable[[Sequence[int]], str]
+
+SCHEMA = 1
+SHORT_SIDE = 192  # px; smaller films are enlarged by a whole factor, so that a person sees them
+STRIP_SIDE = 96
+STRIP_COLUMNS = 8
+STRIP_GAP = 8
+FONT_SIZE = 14
+PAPER, INK, USER_INK = (255, 255, 255), (40, 40, 40), (196, 48, 16)
+
+
+def write_film(
+    out: Path, film: Film, codec: Codec, clock: Clock, spell: Spell, about: dict[str, Any]
+) -> dict[str, Path]:
+    """Decode a film and write it beside its words.
+
+    Args:
+        out: the mp4; the other files take its name with their own suffix.
+        spell: token ids to text.
+        about: how it was made, for the transcript (JSON values).
+
+    Returns:
+        Paths of "film", "transcript", "subtitles" and "strip".
+    """
+    frames = codec.decode(film.latent)
+    words = spoken(film, clock, spell)
+    paths = {
+        "film": out,
+        "transcript": out.with_suffix(".json"),
+        "subtitles": out.with_suffix(".vtt"),
+        "strip": out.with_suffix(".png"),
+    }
+    write_video(out, enlarge(frames, SHORT_SIDE), clock.fps)
+    height, width = frames.shape[1:3]
+    transcript = {
+        "schema": SCHEMA,
+        "prompt": spell(film.prompt.meta),
+        "seconds": len(film.slots) * clock.chunk_seconds,
+        "chunks": len(film.slots),
+        "ended": film.ended,
+        "clock": clock.to_json(),
+        "size": [width, height],
+        "made": about,
+        "words": words,
+    }
+    write_text(paths["transcript"], json.dumps(transcript, indent=2, ensure_ascii=False) + "\n")
+    write_text(paths["subtitles"], subtitles(words, len(film.slots) * clock.chunk_seconds))
+    with writing(paths["strip"]) as temporary:
+        strip(frames, words, clock).save(temporary, format="PNG")
+    return paths
+
+
+def spoken(film: Film, clock: Clock, spell: Spell) -> list[dict[str, Any]]:
+    """What was said, chunk by chunk: text, who chose it, and the seconds of its chunk.
+
+    Chunk i is on show from i to i + 1 chunk lengths after the start frame.
+    """
+    length = clock.chunk_seconds
+    return [
+        {
+            "chunk": i,
+            "start": i * length,
+            "end": (i + 1) * length,
+            "text": spell(slot.words),
+            "by": slot.by,
+        }
+        for i, slot in enumerate(film.slots)
+        if slot.words
+    ]
+
+
+def subtitles(words: Sequence[dict[str, Any]], seconds: float) -> str:
+    """WebVTT; words stay until the next ones, and the user's are bold."""
+    cues = ["WEBVTT"]
+    ends = [each["start"] for each in words[1:]] + [seconds]
+    for each, end in zip(words, ends, strict=False):
+        text = each["text"].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        text = f"<b>{text}</b>" if each["by"] == "user" else text
+        cues.append(f"{_time(each['start'])} --> {_time(end)}\n{text}")
+    return "\n\n".join(cues) + "\n"
+
+
+def strip(frames: Frames, words: Sequence[dict[str, Any]], clock: Clock) -> Image.Image:
+    """The start frame and the last frame of every chunk, each over the words before it."""
+    chunks = clock.chunks(len(frames))
+    chosen = enlarge(frames[:: clock.frames_per_chunk], STRIP_SIDE)
+    height, width = chosen.shape[1:3]
+    font = ImageFont.load_default(FONT_SIZE)
+    text_height = 2 * FONT_SIZE
+    columns = min(STRIP_COLUMNS, 1 + chunks)
+    cell = (width + STRIP_GAP, height + text_height + STRIP_GAP)
+    rows = -(-(1 + chunks) // columns)
+    picture = Image.new("RGB", (columns * cell[0] + STRIP_GAP, rows * cell[1] + STRIP_GAP), PAPER)
+    brush = ImageDraw.Draw(picture)
+    said = {each["chunk"]: each for each in words}
+    for i, frame in enumerate(chosen):
+        x, y = STRIP_GAP + i % columns * cell[0], STRIP_GAP + i // columns * cell[1]
+        picture.paste(Image.fromarray(frame), (x, y))
+        each = said.get(i - 1)
+        if each:
+            text = _fit(each["text"], width, font)
+            ink = USER_INK if each["by"] == "user" else INK
+            brush.text((x, y + height + 2), text, fill=ink, font=font)
+    return picture
+
+
+def enlarge(frames: Frames, short_side: int) -> Frames:
+    """Repeat pixels by the least whole factor that gives this short side and even sizes."""
+    height, width = frames.shape[1:3]
+    factor = max(1, -(-short_side // min(height, width)))
+    if factor % 2 and (height % 2 or width % 2):
+        factor += 1
+    return frames.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def _fit(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """The text, shortened to a width in pixels."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds * 1000), 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}.{rest % 1000:03d}"
