@@ -1,0 +1,177 @@
+"""What every caption backend is: questions in, answers out, each tied to what was shown.
+
+A `CaptionRequest` holds everything a backend may look at, and its id is the hash of exactly that
+(`corpus.ids.binding`). A backend answers with `CaptionRequest.answer`, which computes the id anew
+from the request whose frames it really used: frames and id cannot part on the way, however a
+backend batches, reorders or retries.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corpus.ids import binding, canonical_json, sha256_bytes
+from corpus.timeline import Span
+
+OK = "ok"
+STATUSES = (OK, "truncated", "blocked", "degenerate", "schema", "timeout", "error")
+
+
+class BindingError(RuntimeError):
+    """An answer does not belong to any open question: the worker must stop, not go on."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Which pictures a backend wants to see.
+
+    Attributes:
+        fps: frames per second, at most; 0 for none at all.
+        short_side: pixels of the short side, at most; 0 leaves frames as they are.
+        before: whether the previous segment's frames come along.
+    """
+
+    fps: float
+    short_side: int = 0
+    before: bool = False
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Frames with their true times.
+
+    Attributes:
+        frames: uint8 (T, H, W, 3) RGB.
+        times: (T,) seconds from the clip's frame 0.
+    """
+
+    frames: NDArray[np.uint8]
+    times: tuple[float, ...]
+
+    @cached_property
+    def sha256(self) -> str:
+        shape = canonical_json([list(self.frames.shape), self.times]).encode()
+        return sha256_bytes(shape + np.ascontiguousarray(self.frames).tobytes())
+
+
+NOTHING = Shown(np.zeros((0, 0, 0, 3), np.uint8), ())
+
+
+@dataclass(frozen=True)
+class CaptionRequest:
+    """One question.
+
+    Attributes:
+        kind: ``segment`` asks what changes, ``clip`` what the whole clip shows.
+        start, end: the stretch asked about, seconds from the clip's frame 0.
+        shown: its frames; those of a segment begin with the picture on show at its start.
+        before: frames of the previous segment, if there is one and the backend wants them.
+        previous: the previous accepted caption; None at the start and after a rejection.
+        known: what the data itself says of this stretch (timeline rows, clip time).
+        prompt: the rendered prompt.
+        schema: JSON schema of the answer.
+        model: id and revision of what is asked.
+        sampling: decoding parameters.
+    """
+
+    kind: Literal["segment", "clip"]
+    start: float
+    end: float
+    shown: Shown
+    before: Shown
+    previous: str | None
+    known: tuple[Span, ...]
+    prompt: str
+    schema: dict[str, Any]
+    model: str
+    sampling: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """The binding: hash of all that is shown and asked."""
+        frames = hashlib.sha256((self.shown.sha256 + self.before.sha256).encode()).hexdigest()
+        known = [[span.start, span.end, span.text] for span in self.known]
+        asked = [self.kind, self.start, self.end, self.previous, known, self.schema, self.prompt]
+        return binding(frames, canonical_json(asked), self.model, self.sampling)
+
+    def answer(self, status: str, text: str = "", message: str = "") -> "CaptionAnswer":
+        """The answer to this very request."""
+        return CaptionAnswer(self.id, status, text, message)
+
+
+@dataclass(frozen=True)
+class CaptionAnswer:
+    """
+    Attributes:
+        id: binding of the request that was really answered.
+        status: one of `STATUSES`.
+        text: the caption; empty unless ok.
+        message: for a person, where the status is not ok.
+        detail: tokens, latency and the like; never part of results.
+    """
+
+    id: str
+    status: str
+    text: str
+    message: str = ""
+    detail: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise ValueError(f"caption status {self.status!r} is none of {', '.join(STATUSES)}")
+
+
+class CaptionBackend(ABC):
+    """Answers questions, several at a time and in any order.
+
+    Attributes:
+        model: id and revision.
+        prompt: id of its built-in prompt, or None if the recipe's prompt is rendered for it.
+        view: the pictures it wants.
+        sampling: decoding parameters; part of every binding.
+    """
+
+    model: str
+    prompt: str | None
+    view: View
+    sampling: dict[str, Any]
+
+    def identity(self) -> dict[str, Any]:
+        """All that can change an answer; goes into the stage's fingerprint."""
+        view = [self.view.fps, self.view.short_side, self.view.before]
+        return {"model": self.model, "view": view, "sampling": self.sampling}
+
+    def open(self) -> None:
+        """Load models; called once per worker."""
+
+    @abstractmethod
+    def submit(self, requests: Sequence[CaptionRequest]) -> None:
+        """Take questions; must not block on answers."""
+
+    @abstractmethod
+    def collect(self) -> list[CaptionAnswer]:
+        """Wait for at least one answer while questions are open; then give all that are ready."""
+
+
+class DirectBackend(CaptionBackend):
+    """A backend that answers at once, one by one."""
+
+    def __init__(self) -> None:
+        self._open: list[CaptionRequest] = []
+
+    def submit(self, requests: Sequence[CaptionRequest]) -> None:
+        self._open.extend(requests)
+
+    def collect(self) -> list[CaptionAnswer]:
+        requests, self._open = self._open, []
+        return [self.reply(request) for request in requests]
+
+    @abstractmethod
+    def reply(self, request: CaptionRequest) -> CaptionAnswer:
+        """Answer one question."""
