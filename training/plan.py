@@ -1,6 +1,6 @@
 """The pack plan: which windows of which samples fill which row of which step.
 
-`plan_epoch` is a pure function of (length index, budgets, rows per step, seed, epoch). Every rank
+`plan_epoch` is a pure function of (length index, slots, rows per step, seed, epoch). Every rank
 and every resumed run computes the same plan, so the state of a loader is just (epoch, step).
 
 A *window* is a prefix ``[0, m)`` of a clip's chunks that ends on a segment boundary; a later window
@@ -9,7 +9,7 @@ an empty row. A row is a bin with one capacity per part of the physical sequence
 `training.rows`), a step is up to ``rows_per_step`` rows of one latent shape.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,19 +67,6 @@ class LengthIndex:
 
 
 @dataclass(frozen=True)
-class Budgets:
-    """Capacity of a row, part by part.
-
-    Attributes:
-        parts: names of the parts, for messages and the fill report.
-        slots: capacity of each part.
-    """
-
-    parts: tuple[str, ...]
-    slots: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Plan:
     """One epoch. Rows lie in step order; all rows of a step have one latent shape.
 
@@ -129,7 +116,7 @@ def rank_rows(
 
 def plan_epoch(
     index: LengthIndex,
-    budgets: Budgets,
+    slots: Mapping[str, int],
     *,
     rows_per_step: int,
     shuffle_shards: int,
@@ -139,6 +126,7 @@ def plan_epoch(
     """Pack every sample of the index into rows once.
 
     Args:
+        slots: capacity of a row, by name of its parts, in the order of ``index.costs``.
         shuffle_shards: samples are shuffled within windows of this many (shuffled) shards.
 
     Raises:
@@ -146,8 +134,8 @@ def plan_epoch(
     """
     if not len(index):
         raise UserError("there is no sample to train on: the shards hold none of this split")
-    best = longest_windows(index, budgets)
-    packer = _Packer(index, best, budgets, rows_per_step)
+    best = longest_windows(index, slots)
+    packer = _Packer(index, best, slots, rows_per_step)
     for sample in shuffled(index.shards, shuffle_shards, seed, epoch):
         packer.add(int(sample))
     packed = list(packer.finish())
@@ -156,7 +144,7 @@ def plan_epoch(
     rows = [row for step in packed for row in step]
     samples = np.array([sample for row in rows for sample in row], dtype=np.int64)
     windows = best[samples]
-    capacity = len(rows) * np.array(budgets.slots, dtype=np.int64)
+    capacity = len(rows) * np.array(list(slots.values()), dtype=np.int64)
     used = index.costs[windows].sum(axis=0)
     clips = index.chunks[index.offsets[1:] - 1]
     return Plan(
@@ -166,22 +154,20 @@ def plan_epoch(
         whole=index.chunks[windows] == clips[samples],
         rows=np.cumsum([0, *(len(row) for row in rows)]),
         steps=steps,
-        fill=dict(zip(budgets.parts, (used / np.maximum(capacity, 1)).tolist(), strict=True)),
+        fill=dict(zip(slots, (used / np.maximum(capacity, 1)).tolist(), strict=True)),
         cut=int((clips - index.chunks[best]).sum()),
     )
 
 
-def longest_windows(index: LengthIndex, budgets: Budgets) -> Ints:
+def longest_windows(index: LengthIndex, slots: Mapping[str, int]) -> Ints:
     """Per sample the longest window that fits an empty row, as an index into windows, (N,)."""
-    fits: NDArray[np.bool_] = np.all(index.costs <= np.array(budgets.slots), axis=1)
+    fits: NDArray[np.bool_] = np.all(index.costs <= np.array(list(slots.values())), axis=1)
     best = np.maximum.reduceat(np.where(fits, np.arange(len(fits)), -1), index.offsets[:-1])
     for sample in np.flatnonzero(best < index.offsets[:-1]):
         first = int(index.offsets[sample])
         needs = ", ".join(
-            f"{part} {need} of {slots}"
-            for part, need, slots in zip(
-                budgets.parts, index.costs[first].tolist(), budgets.slots, strict=True
-            )
+            f"{part} {need} of {room}"
+            for (part, room), need in zip(slots.items(), index.costs[first].tolist(), strict=True)
         )
         raise UserError(
             f"sample {index.keys[sample]}: even its first {int(index.chunks[first])} chunks do not "
@@ -210,10 +196,10 @@ class _Packer:
     """Best fit over a bounded number of open rows per latent shape, in the order of arrival."""
 
     def __init__(
-        self, index: LengthIndex, best: Ints, budgets: Budgets, rows_per_step: int
+        self, index: LengthIndex, best: Ints, slots: Mapping[str, int], rows_per_step: int
     ) -> None:
         self._index, self._best = index, best
-        self._slots = np.array(budgets.slots, dtype=np.int64)
+        self._slots = np.array(list(slots.values()), dtype=np.int64)
         self._rows_per_step = rows_per_step
         self._bins: dict[tuple[int, int, int], _Bins] = {}
         self._steps: list[list[list[int]]] = []

@@ -1,0 +1,242 @@
+"""Everything that decides a training run, in one file that a person writes.
+
+A config is YAML plus dotted overrides (``optimizer.lr=1e-3``); unknown keys are errors; the
+resolved config is stored with the run. What lies under ``runtime`` and ``sampling`` cannot change
+what is learned and may differ when a run is resumed; everything else must be equal.
+"""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from corpus.errors import UserError
+from corpus.policy import Policy
+from training.sequence import SequenceConfig
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """Base of every part of the config: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelChoice(Section):
+    """Which model.
+
+    Attributes:
+        preset: name in `training.presets`.
+        change: fields of the preset's `ModelConfig` to set otherwise.
+    """
+
+    preset: str = "tiny"
+    change: dict[str, Any] = Field(default_factory=dict)
+
+
+class TokenizerConfig(Section):
+    """The tokenizer that is trained from the captions.
+
+    Attributes:
+        size: most ids it may have; 261 is the least, for control tokens and bytes.
+    """
+
+    size: Positive = 512
+
+
+class RowsConfig(Section):
+    """Shape of a packed row and of a step.
+
+    Attributes:
+        text: text slots of a row, control tokens included.
+        clean: blocks that later tokens see, start frames included.
+        noisy: noisy blocks.
+        per_step: rows of an optimizer step, whatever the number of ranks.
+        per_pass: rows that go through the model at once.
+        shuffle_shards: samples are shuffled within windows of this many shards.
+    """
+
+    text: Positive = 64
+    clean: Positive = 17
+    noisy: Positive = 16
+    per_step: Positive = 8
+    per_pass: Positive = 8
+    shuffle_shards: Positive = 8
+
+    @property
+    def slots(self) -> dict[str, int]:
+        """Capacity of a row, part by part."""
+        return {"text": self.text, "clean": self.clean, "noisy": self.noisy}
+
+
+class OptimizerConfig(Section):
+    """AdamW with linear warm-up and cosine decay.
+
+    Attributes:
+        lr: the peak.
+        warmup: steps until the peak.
+        floor: share of the peak at the last step.
+        weight_decay: on matrices only.
+        clip: largest gradient norm.
+        ema: decay per step of the averaged weights, which are what `generate` uses.
+    """
+
+    lr: Annotated[float, Field(gt=0)] = 3e-3
+    warmup: Count = 100
+    floor: Share = 0.0
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.99
+
+
+class LossConfig(Section):
+    """Weights of the two losses (the paper's L = w_text CE + w_video flow MSE)."""
+
+    text: Annotated[float, Field(ge=0)] = 1.0
+    video: Annotated[float, Field(ge=0)] = 1.0
+
+
+class SamplingConfig(Section):
+    """How `generate` draws from this model unless told otherwise.
+
+    Attributes:
+        guidance: 1 = none.
+        steps: solver steps per chunk.
+        start_frames: validation start frames that are stored with the run.
+    """
+
+    guidance: Annotated[float, Field(ge=0)] = 2.0
+    steps: Positive = 6
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    start_frames: Count = 8
+
+
+class RuntimeConfig(Section):
+    """What cannot change the result.
+
+    Attributes:
+        device: auto = cuda where there is one.
+        workers: processes that build rows; 0 builds them in the trainer's own.
+        save_every: steps between checkpoints; the last step is always saved.
+        keep: checkpoints kept.
+        sample_every: steps between sample films in RUN/samples; 0 = none.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: Count = 1
+    save_every: Positive = 500
+    keep: Positive = 2
+    sample_every: Count = 0
+
+
+class RunConfig(Section):
+    """A training run.
+
+    Attributes:
+        steps: optimizer steps in all; the schedule ends there.
+        seed: of weights, order and every draw.
+    """
+
+    steps: Positive = 1500
+    seed: Count = 0
+    model: ModelChoice = Field(default_factory=ModelChoice)
+    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
+    captions: Policy = Field(default_factory=Policy)
+    sequence: SequenceConfig = Field(default_factory=SequenceConfig)
+    rows: RowsConfig = Field(default_factory=RowsConfig)
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    loss: LossConfig = Field(default_factory=LossConfig)
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig)
+    runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+    def differences(self, other: "RunConfig") -> list[str]:
+        """Dotted names outside ``runtime`` and ``sampling`` in which two configs differ."""
+        mine, theirs = _flat(self.model_dump(mode="json")), _flat(other.model_dump(mode="json"))
+        names = sorted(name for name in mine | theirs if mine.get(name) != theirs.get(name))
+        return [name for name in names if name.split(".")[0] not in ("runtime", "sampling")]
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a config file and apply ``a.b=value`` overrides, in order (values are YAML).
+
+    Raises:
+        UserError: unreadable file, unknown key (with the nearest known one), or a bad value.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"config {path} cannot be read: {error}") from error
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise UserError(f"config {path}: expected names and values, found {type(data).__name__}")
+    for override in overrides:
+        _apply(data, override)
+    return parse_config(data, str(path))
+
+
+def parse_config(data: dict[str, Any], source: str) -> RunConfig:
+    """Check plain values; UserError lists everything that is wrong with them."""
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        problems = "; ".join(_describe(each) for each in error.errors())
+        raise UserError(f"config {source}: {problems}") from error
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    keys = name.strip().split(".")
+    if not equals or not all(keys):
+        raise UserError(f"override {override!r}: write it as name.of.key=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"override {override!r}: {error}") from error
+    for depth, key in enumerate(keys[:-1], 1):
+        child = data.setdefault(key, {})
+        if not isinstance(child, dict):
+            raise UserError(f"override {override!r}: {'.'.join(keys[:depth])} is no section")
+        data = child
+    data[keys[-1]] = value
+
+
+def _describe(problem: Any) -> str:
+    """One of pydantic's errors in a line, with the nearest known key where one is unknown."""
+    place = [str(part) for part in problem["loc"]]
+    name = ".".join(place)
+    if problem["type"] != "extra_forbidden":
+        return f"{name}: {problem['msg']} (got {problem['input']!r})"
+    near = difflib.get_close_matches(name, known_keys(RunConfig), n=1, cutoff=0.5)
+    return f"{name} is unknown" + (f" (did you mean {near[0]}?)" if near else "")
+
+
+def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """All dotted names of a config model."""
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        names.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names += known_keys(field.annotation, f"{prefix}{name}.")
+    return names
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted names."""
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for name, child in value.items():
+        flat |= _flat(child, f"{prefix}.{name}" if prefix else str(name))
+    return flat

@@ -1,0 +1,128 @@
+"""Samples: what the shards hold of one split, with the words that a caption policy shows, as tokens.
+
+Made once per (shards, split, policy, tokenizer) from the index alone; no tar is opened.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from corpus.clock import Clock
+from corpus.codecs import from_description
+from corpus.errors import UserError
+from corpus.policy import BoundPolicy, Policy, bind
+from corpus.shards import Entry, ShardSet
+from training.plan import LengthIndex, Window
+from training.sequence import SequenceConfig, Span, cost
+from training.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Text:
+    """A sample's words as tokens: what the policy shows, over its whole clip."""
+
+    meta: tuple[int, ...]
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One window, with all that a worker needs to build its document."""
+
+    entry: Entry
+    text: Text
+    chunks: int
+    whole: bool
+
+
+class Samples:
+    """The samples of one split with the words that a policy shows, as tokens.
+
+    Args:
+        split: ``train`` or ``validation``.
+
+    Raises:
+        UserError: a latent that does not fit the codec, or a policy that the captions cannot fill.
+    """
+
+    def __init__(self, shards: ShardSet, split: str, policy: Policy, tokenizer: Tokenizer) -> None:
+        check_latents(shards)
+        self.entries = tuple(entry for entry in shards.entries if entry.split == split)
+        bound = bind(policy, shards.clock, ((e.key, e.captions) for e in self.entries))
+        self.texts = tuple(_text(entry, bound, tokenizer) for entry in self.entries)
+
+    def index(self, config: SequenceConfig) -> LengthIndex:
+        """Lengths of all legal windows: prefixes that end where a span of text ends."""
+        windows = [list(_windows(text, config)) for text in self.texts]
+        names = {name: i for i, name in enumerate(sorted({e.shard for e in self.entries}))}
+        return LengthIndex(
+            keys=tuple(entry.key for entry in self.entries),
+            shards=np.array([names[entry.shard] for entry in self.entries], dtype=np.int64),
+            shapes=tuple(_without_time(entry) for entry in self.entries),
+            offsets=np.cumsum([0, *map(len, windows)]),
+            chunks=np.array([m for each in windows for m, _ in each], dtype=np.int64),
+            costs=np.array([slots for each in windows for _, slots in each], dtype=np.int64),
+        )
+
+    def item(self, window: Window) -> Item:
+        return Item(
+            self.entries[window.sample], self.texts[window.sample], window.chunks, window.whole
+        )
+
+
+def check_latents(shards: ShardSet) -> None:
+    """Refuse latents that the codec of the shards, as this version knows it, did not make."""
+    codec = from_description(shards.codec)
+    if codec.info.stride[0] != shards.clock.frames_per_chunk:
+        raise UserError(
+            f"{shards.folder}: codec {codec.info.id} makes a latent of {codec.info.stride[0]} "
+            f"frames, the clock's chunk has {shards.clock.frames_per_chunk}: make the shards again"
+        )
+    for entry in shards.entries:
+        if entry.latent_shape[0] != codec.info.channels:
+            raise UserError(
+                f"{entry.shard}, sample {entry.key}: {entry.latent_shape[0]} latent channels, but "
+                f"codec {codec.info.id} has {codec.info.channels}: make the shards again"
+            )
+
+
+def check_clock(found: Clock, expected: Clock, what: str) -> None:
+    """UserError unless two clocks are one."""
+    if found != expected:
+        raise UserError(f"{what} has the clock {found.to_json()}, not {expected.to_json()}")
+
+
+def meta_text(entry: Entry, policy: Policy) -> str:
+    """The first meta-caption that is good enough for the policy; "" when there is none."""
+    accepted = [
+        caption.text
+        for caption in entry.captions.meta
+        if policy.keep.rejected == "keep" or policy.keep.accepts(caption)
+    ]
+    return accepted[0] if accepted else ""
+
+
+def _text(entry: Entry, bound: BoundPolicy, tokenizer: Tokenizer) -> Text:
+    spans = bound.spans(entry.key)
+    ids = tokenizer.encode_all([span.text for span in spans])
+    return Text(
+        meta=tuple(tokenizer.encode(meta_text(entry, bound.policy))),
+        spans=tuple(
+            Span(span.a, span.b, tuple(each)) for span, each in zip(spans, ids, strict=True)
+        ),
+    )
+
+
+def _windows(text: Text, config: SequenceConfig) -> Iterator[tuple[int, tuple[int, int, int]]]:
+    """(chunks, slots of text, clean, noisy) of each legal window of a sample, shortest first."""
+    ends = [span.b for span in text.spans] or [0]
+    words = np.cumsum([len(span.tokens) for span in text.spans]) if text.spans else [0]
+    for end, count in zip(ends, words, strict=True):
+        slots = cost(len(text.meta), int(count), end, end == ends[-1], config)
+        yield end, (slots.text, slots.clean, slots.noisy)
+
+
+def _without_time(entry: Entry) -> tuple[int, int, int]:
+    channels, _, height, width = entry.latent_shape
+    return channels, height, width
