@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from training.flow import CLEAN_TIME, interpolate
-from training.sequence import NO_TARGET, Block, Cost, Document, Specials
+from training.sequence import NO_TARGET, Block, Document, Specials
 
 AXES = 3  # of RoPE: sequence, row, column
 PADDING = -1
@@ -35,14 +35,6 @@ class Budget:
     text: int
     clean: int
     noisy: int
-
-    def holds(self, costs: Sequence[Cost]) -> bool:
-        """Whether documents of these costs fit one row together."""
-        return (
-            sum(cost.text for cost in costs) <= self.text
-            and sum(cost.clean for cost in costs) <= self.clean
-            and sum(cost.noisy for cost in costs) <= self.noisy
-        )
 
 
 @dataclass(frozen=True)
@@ -104,10 +96,8 @@ class Batch:
 
     @property
     def video_count(self) -> Tensor:
-        """Number of learned latent values, likewise."""
-        return (
-            self.learn.sum() * self.clean[0, 0].numel() if self.clean.numel() else self.learn.sum()
-        )
+        """Number of learned blocks, likewise; within a step all blocks have one size."""
+        return self.learn.sum()
 
     def to(self, device: torch.device | str) -> "Batch":
         parts = {each.name: getattr(self, each.name) for each in fields(self)}
