@@ -1,0 +1,50 @@
+"""The `motion` backend: describes what is measured. No weights, CPU, deterministic."""
+
+from collections import OrderedDict
+
+from pydantic import BaseModel, ConfigDict
+
+from stages.captioning import optics
+from stages.captioning.backend import OK, CaptionAnswer, CaptionRequest, DirectBackend, Shown, View
+from stages.captioning.measure import Measurement, measure
+from stages.captioning.words import clip_text, segment_text
+
+FPS = 8.0
+REMEMBERED = 256  # measurements; a segment is measured once though it is also the next one's past
+
+
+class MotionConfig(BaseModel):
+    """The motion backend has no settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MotionBackend(DirectBackend):
+    """Measures frames and puts the numbers into words; see `measure` and `words`."""
+
+    model = "motion/1"
+    prompt = "motion/1"
+    view = View(fps=FPS, short_side=optics.SHORT_SIDE, before=True)
+
+    def __init__(self, config: MotionConfig) -> None:
+        super().__init__()
+        self.sampling = config.model_dump()
+        self._measured: OrderedDict[str, Measurement] = OrderedDict()
+
+    def reply(self, request: CaptionRequest) -> CaptionAnswer:
+        now = self._measure(request.shown)
+        if request.kind == "clip":
+            return request.answer(OK, clip_text(now))
+        before = self._measure(request.before) if request.before.times else None
+        return request.answer(OK, segment_text(now, before))
+
+    def _measure(self, shown: Shown) -> Measurement:
+        """Measurement of these frames, remembered by their content."""
+        name = shown.sha256
+        if name not in self._measured:
+            seconds = shown.times[-1] - shown.times[0]
+            self._measured[name] = measure(shown.frames, seconds)
+            if len(self._measured) > REMEMBERED:
+                self._measured.popitem(last=False)
+        self._measured.move_to_end(name)
+        return self._measured[name]

@@ -1,0 +1,287 @@
+"""A `Measurement` in plain sentences: it says what was measured and nothing else.
+
+First come claims, each one statement that is true or false of the film; then words for them.
+Wording varies from film to film but depends on the measurement alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from corpus.ids import unit_hash
+from stages.captioning.measure import Camera, Change, Measurement, Motion
+
+Kind = Literal["camera", "mover", "change", "light", "colour", "still", "look"]
+
+# Travel of the camera that is named: a base, and more for longer stretches.
+TRAVEL, TRAVEL_PER_SECOND = 0.012, 0.008
+SECOND_AXIS = 0.45  # share of the larger travel from which the smaller one is named too
+GROWTH = 0.03
+SHAKE = 0.02
+MASS, MASS_MOVING_CAMERA = 0.003, 0.008
+MOVERS, CHANGES = 3, 2
+SHORT_WAY = 0.02  # share of width or height that a named way covers at least
+STRAIGHT = 0.6  # share of all travel that goes one way, else it is to and fro
+AXIS = 2.0  # ratio of travel along two axes from which only one is named
+DIAGONAL = 0.5  # share of the larger displacement from which both are named
+SMALL, LARGE = 0.01, 0.12
+LIGHT = 0.045
+LIGHT_SHARE = 0.1
+COLOUR_SHARE = 0.3
+DARK, BRIGHT = 0.25, 0.65
+STIRRED = 0.002
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement.
+
+    Attributes:
+        kind: what it is about.
+        what: its core: ``left``, ``in``, ``static``, ``about``, ``appears``, ``darker`` and so on;
+            several at once are joined by ``+`` ("right+down").
+        where: cell of a 3 x 3 raster (``top left`` ... ``centre``), or "".
+        colour: colour name, or "".
+        size: ``small``, ``large`` or "".
+    """
+
+    kind: Kind
+    what: str
+    where: str = ""
+    colour: str = ""
+    size: str = ""
+
+
+def claims(found: Measurement) -> tuple[Claim, ...]:
+    """What can be said of a stretch by itself, the camera first."""
+    camera = camera_claims(found.camera, found.seconds)
+    moves = bool(camera) and camera[0].what != "static"
+    least = MASS_MOVING_CAMERA if moves else MASS
+    movers = [claim for m in found.motions if m.mass >= least and (claim := mover_claim(m))]
+    changes = [] if moves else [change_claim(change) for change in found.changes[:CHANGES]]
+    rest: list[Claim] = [*light_claims(found), *colour_claims(found)]
+    said = [*_distinct(movers)[:MOVERS], *_distinct(changes)]
+    if not said and camera and not moves:
+        quiet = not rest and not found.motions and found.stir < STIRRED
+        said = [Claim("still", "nothing" if quiet else "little")]
+    return (*camera, *said, *rest)
+
+
+def camera_claims(camera: Camera, seconds: float) -> list[Claim]:
+    """Shake, travel, growth; ``static`` if none; nothing at all where it cannot be told."""
+    if not camera.known:
+        return []
+    found = [Claim("camera", "shake")] if camera.shake > SHAKE else []
+    least = TRAVEL + TRAVEL_PER_SECOND * seconds + (2 * camera.shake if found else 0)
+    ways = _ways(camera.right, camera.down, SECOND_AXIS, least)
+    if ways:
+        found.append(Claim("camera", "+".join(ways)))
+    if abs(camera.closer) > GROWTH:
+        found.append(Claim("camera", "in" if camera.closer > 0 else "out"))
+    return found or [Claim("camera", "static")]
+
+
+def mover_claim(motion: Motion) -> Claim | None:
+    """Where a region is and which way it goes; None if it hardly goes anywhere."""
+    path = float(abs(motion.path_x) + abs(motion.path_y))
+    net = abs(motion.dx) + abs(motion.dy)
+    if path < SHORT_WAY:
+        return None
+    if net >= STRAIGHT * path and net >= SHORT_WAY:
+        what = "+".join(_ways(motion.dx, motion.dy, DIAGONAL, 0.0))
+    elif motion.path_x > AXIS * motion.path_y:
+        what = "sideways"
+    else:
+        what = "upright" if motion.path_y > AXIS * motion.path_x else "about"
+    size = "small" if motion.area < SMALL else "large" if motion.area > LARGE else ""
+    return Claim("mover", what, cell(motion.x, motion.y), motion.colour, size)
+
+
+def change_claim(change: Change) -> Claim:
+    size = "small" if change.area < SMALL else "large" if change.area > LARGE else ""
+    return Claim("change", change.kind, cell(change.x, change.y), change.colour, size)
+
+
+def light_claims(found: Measurement) -> list[Claim]:
+    change = found.last.light - found.first.light
+    if abs(change) < max(LIGHT, LIGHT_SHARE * found.first.light):
+        return []
+    return [Claim("light", "brighter" if change > 0 else "darker")]
+
+
+def colour_claims(found: Measurement) -> list[Claim]:
+    """A change of the colour that fills most of the picture."""
+    first, last = found.first, found.last
+    if first.colour == last.colour or min(first.share, last.share) < 0.5:
+        return []
+    return [Claim("colour", f"{first.colour}>{last.colour}")]
+
+
+def cell(x: float, y: float) -> str:
+    """Name of the ninth of the picture that holds a point (shares of width and height)."""
+    across = ("left", "", "right")[min(2, int(3 * x))]
+    down = ("top", "", "bottom")[min(2, int(3 * y))]
+    return f"{down} {across}".strip() or "centre"
+
+
+def _ways(right: float, down: float, second: float, least: float) -> list[str]:
+    """Named directions of a displacement, the larger first."""
+    parts = sorted(
+        [
+            (abs(right), "right" if right > 0 else "left"),
+            (abs(down), "down" if down > 0 else "up"),
+        ],
+        reverse=True,
+    )
+    if parts[0][0] < max(least, 1e-9):
+        return []
+    return [name for size, name in parts if size >= max(least, second * parts[0][0], 1e-9)]
+
+
+def _distinct(found: Sequence[Claim]) -> list[Claim]:
+    """Without later claims that say the same of the same place."""
+    kept: dict[tuple[str, str], Claim] = {}
+    for claim in found:
+        kept.setdefault((claim.what, claim.where), claim)
+    return list(kept.values())
+
+
+# -- words -------------------------------------------------------------------------------------
+
+TURNS = {
+    "left": ("pans left", "turns to the left"),
+    "right": ("pans right", "turns to the right"),
+    "up": ("tilts up", "rises"),
+    "down": ("tilts down", "sinks"),
+    "in": ("moves in", "comes closer"),
+    "out": ("moves back", "draws away"),
+    "shake": ("shakes", "trembles"),
+}
+STATIC = ("The camera holds still", "The view stays fixed")
+ROAMS = {
+    "sideways": ("moves from side to side", "goes left and right"),
+    "upright": ("moves up and down", "goes up and down"),
+    "about": ("moves to and fro", "moves about"),
+}
+DIRECTIONS = {
+    "left": ("to the left", "left"),
+    "right": ("to the right", "right"),
+    "up": ("up", "upwards"),
+    "down": ("down", "downwards"),
+}
+VERBS = ("moves", "travels")
+THINGS = ("area", "shape")
+CHANGED = {
+    "appears": ("appears", "comes into view"),
+    "vanishes": ("disappears", "vanishes"),
+    "changes": ("changes", "looks different now"),
+}
+STILLNESS = {
+    "nothing": ("nothing moves", "nothing in the picture moves"),
+    "little": ("hardly anything moves", "almost nothing moves"),
+}
+
+
+class Voice:
+    """Chooses wordings by a seed that comes from the content."""
+
+    def __init__(self, *seed: object) -> None:
+        self.seed = seed
+        self.count = 0
+
+    def choose(self, options: Sequence[str]) -> str:
+        self.count += 1
+        return options[int(unit_hash(*self.seed, self.count) * len(options))]
+
+
+def segment_text(now: Measurement, before: Measurement | None) -> str:
+    """What happens in a segment that was not so before.
+
+    Args:
+        before: the previous segment's measurement; None for a clip's first one, which is also
+            described as a picture.
+    """
+    said = claims(now)
+    voice = Voice([[c.kind, c.what, c.where, c.colour] for c in said], round(now.last.light, 2))
+    earlier = claims(before) if before is not None else ()
+    sentences = [] if before is not None else [_look(now)]
+    sentences += _camera_sentences(said, earlier, voice)
+    sentences += [_mover(claim, earlier, voice) for claim in said if claim.kind == "mover"]
+    sentences += [_change(claim, voice) for claim in said if claim.kind == "change"]
+    sentences += [_light(claim) for claim in said if claim.kind in ("light", "colour")]
+    return " ".join(sentences)
+
+
+def clip_text(found: Measurement) -> str:
+    """The character of a whole clip: light, colour, camera, how much moves."""
+    said = claims(found)
+    voice = Voice([[c.kind, c.what, c.where, c.colour] for c in said], round(found.first.light, 2))
+    movers = [claim for claim in said if claim.kind == "mover"]
+    sentences = [_look(found), *_camera_sentences(said, (), voice)]
+    sentences += [_mover(claim, (), voice) for claim in movers[:1]]
+    sentences += [_light(claim) for claim in said if claim.kind in ("light", "colour")]
+    return " ".join(sentences)
+
+
+def _look(found: Measurement) -> str:
+    light = found.first.light
+    tone = "dark" if light < DARK else "bright" if light > BRIGHT else "medium-bright"
+    if found.first.share < COLOUR_SHARE:
+        return f"A {tone} picture of many colours."
+    most = "almost all" if found.first.share > 0.85 else "mostly"
+    return f"A {tone} picture, {most} {found.first.colour}."
+
+
+def _camera_sentences(said: Sequence[Claim], earlier: Sequence[Claim], voice: Voice) -> list[str]:
+    ways = [claim.what for claim in said if claim.kind == "camera"]
+    were = [claim.what for claim in earlier if claim.kind == "camera"]
+    still = next((claim.what for claim in said if claim.kind == "still"), None)
+    if ways == ["static"]:
+        moved = bool(were) and were != ["static"]
+        start = "The camera comes to rest" if moved else voice.choose(STATIC)
+        return [f"{start} and {voice.choose(STILLNESS[still])}." if still else f"{start}."]
+    if not ways:
+        return []
+    parts = [part for way in ways for part in way.split("+")]
+    now = _list([voice.choose(TURNS[part]) for part in parts])
+    before = {part for way in were for part in way.split("+")}
+    still_so = "still " if before and set(parts) <= before else ""
+    return [f"The camera {still_so}{now}."]
+
+
+def _mover(claim: Claim, earlier: Sequence[Claim], voice: Voice) -> str:
+    same = any(
+        (c.kind, c.what, c.where, c.colour) == ("mover", claim.what, claim.where, claim.colour)
+        for c in earlier
+    )
+    thing = _thing(claim, voice)
+    if claim.what in ROAMS:
+        verb = voice.choose(ROAMS[claim.what])
+    else:
+        ways = [voice.choose(DIRECTIONS[way]) for way in claim.what.split("+")]
+        verb = f"{voice.choose(VERBS)} {' and '.join(ways)}"
+    return f"{thing} {_place(claim.where)} {'still ' if same else ''}{verb}."
+
+
+def _change(claim: Claim, voice: Voice) -> str:
+    return f"{_thing(claim, voice)} {voice.choose(CHANGED[claim.what])} {_place(claim.where)}."
+
+
+def _light(claim: Claim) -> str:
+    if claim.kind == "light":
+        return f"The picture gets {claim.what}."
+    old, new = claim.what.split(">")
+    return f"The picture turns from {old} to {new}."
+
+
+def _thing(claim: Claim, voice: Voice) -> str:
+    words = " ".join(word for word in (claim.size, claim.colour, voice.choose(THINGS)) if word)
+    return f"{'An' if words[0] in 'aeiou' else 'A'} {words}"
+
+
+def _place(where: str) -> str:
+    return "in the centre" if where == "centre" else f"at the {where}"
+
+
+def _list(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
