@@ -277,14 +277,14 @@ def split(
         chunk: seconds.
 
     Returns:
-        (start in ticks, chunks) of each; [] when the shot is too short. Where an even split would
-        be too short, there is one window less, and what it leaves over lies between the windows.
+        (start in ticks, chunks) of each; [] when the shot is too short. Where an even split gives
+        windows that are too short there are fewer, and what is left over lies between them.
     """
     whole = chunks_between(time_base, Fraction(start_pts), Fraction(end_pts), chunk)
     if whole < least:
         return []
     parts = math.ceil(whole / most)
-    for count in (parts, parts - 1):
+    for count in range(parts, 0, -1):
         step = Fraction(end_pts - start_pts, count)
         chunks = min(most, chunks_between(time_base, Fraction(0), step, chunk))
         if chunks >= least:

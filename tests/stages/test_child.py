@@ -1,0 +1,159 @@
+"""Children end, one way or another, and their parent knows how."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stages.child import STDERR_KEPT, Child, ChildTrouble, Limits, run, twice
+
+LIMITS = Limits(seconds=20, memory=4 << 30)
+QUICK = Limits(seconds=0.3, memory=4 << 30)
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-I", "-c", code]
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended (or is a zombie of someone else's)."""
+    for _ in range(200):
+        try:
+            os.kill(pid, 0)
+            if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+                return True
+        except (ProcessLookupError, FileNotFoundError):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_output_and_exit_code() -> None:
+    ended, out = run(python("import sys; print('here'); sys.exit(3)"), LIMITS)
+    assert (ended.how, ended.code, ended.trouble, out) == ("exited", 3, None, b"here\n")
+
+
+def test_arguments_are_never_a_shell_line(tmp_path: Path) -> None:
+    name = f"$(touch {tmp_path}/bad); -x\n'"
+    _, out = run([*python("import sys; sys.stdout.write(sys.argv[1])"), name], LIMITS)
+    assert out.decode() == name and not list(tmp_path.iterdir())
+
+
+def test_a_crash_names_its_signal() -> None:
+    ended, _ = run(python("import os; os.kill(os.getpid(), 11)"), LIMITS)
+    assert (ended.how, ended.code, ended.trouble) == ("crashed", signal.SIGSEGV, "crash")
+    assert "SIGSEGV" in ended.describe()
+
+
+def test_a_hang_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    code = (
+        "import subprocess, sys, time, pathlib\n"
+        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"pathlib.Path({str(note)!r}).write_text(str(p.pid))\n"
+        "time.sleep(600)"
+    )
+    ended, _ = run(python(code), Limits(seconds=1.5, memory=4 << 30))
+    assert (ended.how, ended.trouble) == ("timeout", "timeout")
+    assert gone(int(note.read_text()))
+
+
+def test_a_stray_grandchild_does_not_outlive_a_child_that_ended(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    code = (
+        "import subprocess, sys, pathlib\n"
+        "n = subprocess.DEVNULL\n"
+        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'],"
+        " stdin=n, stdout=n, stderr=n)\n"
+        f"pathlib.Path({str(note)!r}).write_text(str(p.pid))"
+    )
+    ended, _ = run(python(code), LIMITS)
+    assert ended.how == "exited"
+    assert gone(int(note.read_text()))
+
+
+def test_a_child_that_closes_its_output_and_stays_is_killed() -> None:
+    ended, _ = run(python("import os, time; os.close(1); os.close(2); time.sleep(600)"), QUICK)
+    assert ended.trouble == "timeout"
+
+
+def test_spinning_without_output_is_killed() -> None:
+    ended, _ = run(python("while True: pass"), QUICK)
+    assert ended.trouble == "timeout"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits need prlimit")
+def test_memory_is_limited() -> None:
+    code = "import time; time.sleep(0.2); x = bytearray(3 << 30)"
+    ended, _ = run(python(code), Limits(seconds=20, memory=1 << 30))
+    assert ended.trouble == "memory"
+
+
+def test_endless_output_is_refused() -> None:
+    code = "import sys\nwhile True: sys.stdout.write('x' * 65536)"
+    with pytest.raises(ChildTrouble) as caught:
+        run(python(code), LIMITS, most=1 << 20)
+    assert caught.value.reason == "memory"
+
+
+def test_long_complaints_are_cut_in_the_middle_and_counted() -> None:
+    code = (
+        "import sys\nsys.stderr.write('first\\n')\n"
+        "for i in range(20000): sys.stderr.write('some damage\\n')\n"
+        "sys.stderr.write('last')"
+    )
+    with Child(python(code), LIMITS, count=b"damage") as child:
+        ended = child.finish()
+    assert ended.counted == 20000
+    assert ended.stderr.startswith("first") and ended.stderr.endswith("last")
+    assert len(ended.stderr) <= 2 * STDERR_KEPT + 16
+
+
+def test_pictures_are_read_whole_and_the_end_is_seen() -> None:
+    code = "import sys, time\nfor b in b'abcdefgh': sys.stdout.buffer.write(bytes([b]) * 50000)"
+    with Child(python(code), LIMITS) as child:
+        got = []
+        buffer = bytearray(100_000)
+        while (size := child.read_into(memoryview(buffer))) == len(buffer):
+            got.append((buffer[0], buffer[-1]))
+        ended = child.finish()
+    assert got == [(ord(a), ord(b)) for a, b in ("ab", "cd", "ef", "gh")]
+    assert size == 0 and ended.code == 0
+
+
+def test_our_own_time_between_reads_does_not_count() -> None:
+    code = "import sys\nfor _ in range(4): sys.stdout.buffer.write(b'x' * 100000)"
+    with Child(python(code), Limits(seconds=1.0, memory=4 << 30)) as child:
+        buffer = bytearray(100_000)
+        for _ in range(4):
+            assert child.read_into(memoryview(buffer)) == len(buffer)
+            time.sleep(0.4)
+        assert child.finish().how == "exited"
+
+
+def test_leaving_early_kills_the_child() -> None:
+    with Child(python("import time; print('x', flush=True); time.sleep(600)"), LIMITS) as child:
+        pid = child._process.pid
+        assert next(child.chunks()) == b"x\n"
+    assert gone(pid)
+
+
+def test_trouble_is_tried_twice_and_no_more() -> None:
+    calls = []
+
+    def attempt() -> int:
+        calls.append(1)
+        if len(calls) < bound:
+            raise ChildTrouble("crash", "bang")
+        return len(calls)
+
+    bound = 2
+    assert twice(attempt) == 2
+    calls.clear()
+    bound = 3
+    with pytest.raises(ChildTrouble):
+        twice(attempt)
+    assert len(calls) == 2

@@ -1,0 +1,112 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from corpus.clock import Clock
+from corpus.codecs import DctCodec
+from corpus.errors import UserError
+from corpus.files import write_bytes
+from corpus.ids import sha256_bytes
+from corpus.layout import Media
+from corpus.shards import ShardSet
+from stages.shards import ShardsConfig, ShardsStage
+from stages.stage import Context
+
+HEADER = {
+    "clock": Clock().to_json(),
+    "codec": DctCodec(12).info.to_json(),
+    "recipe": {"name": "test"},
+    "fingerprints": {"latents": "f"},
+}
+
+
+def record(media: Media, number: int) -> dict[str, Any]:
+    clip = f"{number:032x}"
+    latent = np.random.default_rng(number).standard_normal((12, 5, 2, 2)).astype(np.float16)
+    data = save({"latent": latent})
+    name = media.latent("f", clip)
+    write_bytes(media.path(name), data)
+    said = {"scores": {"rules": 1.0}, "prompt": "p/1", "model": "m", "binding": "b"}
+    return {
+        "clip_id": clip,
+        "video_id": f"v{number // 2}",
+        "shot_id": "s",
+        "clip_sha256": "sha",
+        "chunks": 4,
+        "width": 16,
+        "height": 16,
+        "start": 0.0,
+        "end": 1.0625,
+        "start_pts": 0,
+        "end_pts": 17,
+        "time_base": [1, 16],
+        "uri": "/somewhere/film.mp4",
+        "path": "/somewhere/film.mp4",
+        "meta": {"licence": "CC0"},
+        "meta_text": "a scene",
+        "meta_prompt": "p/1",
+        "meta_model": "m",
+        "meta_binding": "b",
+        "segments": [
+            {"segment_id": f"{clip}-0", "a": 0, "b": 2, "text": "goes", "verdict": "keep", **said},
+            {"segment_id": f"{clip}-1", "a": 2, "b": 4, "text": "", "verdict": "empty", **said},
+        ],
+        "latent": name,
+        "latent_sha256": sha256_bytes(data),
+    }
+
+
+def stage(media: Media, **config: Any) -> ShardsStage:
+    return ShardsStage(ShardsConfig(validation=0.5, **config), Context(media, Clock()))
+
+
+def test_finished_clips_become_samples_without_paths(tmp_path: Path) -> None:
+    media = Media(tmp_path / "media")
+    records = [record(media, number) for number in range(6)]
+    assert stage(media).run(records, tmp_path / "main", HEADER)
+    shards = ShardSet.open(tmp_path / "main")
+    assert {entry.key for entry in shards.entries} == {r["clip_id"] for r in records}
+    assert {entry.split for entry in shards.entries} == {"train", "validation"}
+    for entry in shards.entries:
+        first, second = shards.captions(entry).segments
+        assert (first.caption.text, first.caption.verdict) == ("goes", "keep")
+        assert (second.caption.text, second.caption.verdict) == ("", "empty")
+        info = shards.info(entry)
+        assert info["meta"] == {"licence": "CC0"} and info["source"]["end_pts"] == 17
+        assert "/somewhere" not in str(info)
+
+
+def test_nothing_is_made_twice_and_everything_that_matters_is_noticed(tmp_path: Path) -> None:
+    media = Media(tmp_path / "media")
+    records = [record(media, number) for number in range(4)]
+    folder = tmp_path / "main"
+    assert stage(media).run(records, folder, HEADER)
+    assert not stage(media).run(records, folder, HEADER)
+    assert stage(media, target_mb=1).run(records, folder, HEADER)
+    assert stage(media, target_mb=1).run(records[:3], folder, HEADER)
+    records[0]["segments"][0]["text"] = "comes"
+    assert stage(media, target_mb=1).run(records[:3], folder, HEADER)
+    (folder / "shard-000000.tar").unlink()
+    assert stage(media, target_mb=1).run(records[:3], folder, HEADER)
+
+
+def test_a_damaged_latent_is_named(tmp_path: Path) -> None:
+    media = Media(tmp_path / "media")
+    one = record(media, 0)
+    path = media.path(one["latent"])
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="is not what the latents stage wrote"):
+        stage(media).run([one], tmp_path / "main", HEADER)
+
+
+def test_no_clips_make_an_empty_set(tmp_path: Path) -> None:
+    media = Media(tmp_path / "media")
+    folder = tmp_path / "main"
+    assert stage(media).run([record(media, 0)], folder, HEADER)
+    assert stage(media).run([], folder, HEADER)
+    assert ShardSet.open(folder).entries == ()
