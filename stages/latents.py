@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from corpus.codecs import Codec, build, psnr
 from corpus.files import write_bytes
@@ -79,7 +79,7 @@ class LatentsStage(ClipStage[LatentsConfig]):
             latent = self.codec.encode(frames)
         except ValueError as error:
             return self.end(record, "failed", "codec", str(error))
-        stored = latent.astype(np.float16)
+        stored = latent.astype(np.float16, order="C")  # safetensors writes memory as it lies
         if not np.isfinite(stored).all():
             return self.end(record, "failed", "not_finite", "the latent overflows float16")
         name = self.context.media.latent(self.fingerprint, record["clip_id"])
@@ -89,14 +89,14 @@ class LatentsStage(ClipStage[LatentsConfig]):
             "latent": name,
             "latent_sha256": sha256_bytes(data),
             "latent_shape": list(stored.shape),
-            "psnr": self._decode_back(record, stored, frames),
+            "psnr": self._decode_back(record, data, frames),
         }
         return [Row("clip", record["shot_id"], record["clip_id"], columns=columns)]
 
     def _decode_back(
-        self, record: Record, stored: np.ndarray[Any, Any], frames: np.ndarray[Any, Any]
+        self, record: Record, data: bytes, frames: np.ndarray[Any, Any]
     ) -> float | None:
-        """PSNR of the stored latent against its clip, for a seeded sample of the clips."""
+        """PSNR of what was stored against its clip, for a seeded sample of the clips."""
         if unit_hash(self.context.seed, self.name, record["clip_id"]) >= self.config.check:
             return None
-        return psnr(self.codec.decode(stored.astype(np.float32)), frames)
+        return psnr(self.codec.decode(load(data)[TENSOR].astype(np.float32)), frames)

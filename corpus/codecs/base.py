@@ -76,7 +76,7 @@ class Codec(ABC):
             raise ValueError(f"codec {self.info.id}: gave {latent.shape}, promised {shape}")
         if not np.isfinite(latent).all():
             raise ValueError(f"codec {self.info.id}: the latent is not finite")
-        return latent.astype(np.float32)
+        return np.ascontiguousarray(latent, dtype=np.float32)
 
     def decode(self, latent: Latent) -> Frames:
         """uint8 frames (1 + n k, H, W, 3) of a standardised latent."""

@@ -18,7 +18,7 @@ def test_shape_and_round_trip(chunks: int) -> None:
     codec = DctCodec(96)
     latent = codec.encode(film)
     assert latent.shape == codec.latent_shape(*film.shape[:3]) == (96, 1 + chunks, 2, 3)
-    assert latent.dtype == np.float32
+    assert latent.dtype == np.float32 and latent.flags.c_contiguous
     assert psnr(codec.decode(latent), film) > 35
 
 
