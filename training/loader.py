@@ -8,7 +8,7 @@ by (seed, sample key, epoch, use). So rows do not depend on workers, ranks or re
 import dataclasses
 import multiprocessing
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -145,7 +145,7 @@ class Loader:
             yield self._task(plan, position, following)
             position = following
 
-    def steps(self, start: Position) -> Iterator[Step]:
+    def steps(self, start: Position) -> Generator[Step, None, None]:
         """Ready steps from a position on, without end.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Samples: what the shards hold of one split, with the words that a caption policy shows, as tokens.
+"""Samples: what shards hold of one split, and the words that a caption policy shows, as tokens.
 
 Made once per (shards, split, policy, tokenizer) from the index alone; no tar is opened.
 """

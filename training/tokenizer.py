@@ -15,6 +15,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from corpus.errors import UserError
 from corpus.files import write_text
+from training.sequence import Specials
 
 PAD, DROP, BOF, EOF, EOS = "<pad>", "<drop>", "<bof>", "<eof>", "<eos>"
 SPECIAL = (PAD, DROP, BOF, EOF, EOS)
@@ -25,18 +26,19 @@ class Tokenizer:
     """Words to ids and back, with the control ids of the interleaved sequence.
 
     Attributes:
-        pad, drop, bof, eof, eos: control ids; `drop` stands in for each dropped text token.
+        specials: control ids.
         size: number of ids.
     """
 
     def __init__(self, inner: tokenizers.Tokenizer) -> None:
         ids = [inner.token_to_id(name) for name in SPECIAL]
-        if None in ids:
-            missing = [name for name, found in zip(SPECIAL, ids, strict=True) if found is None]
+        missing = [name for name, found in zip(SPECIAL, ids, strict=True) if found is None]
+        if missing:
             raise UserError(f"tokenizer has no {', '.join(missing)}: it was not made by tv2tv")
         self._inner = inner
         self._inner.encode_special_tokens = True
-        self.pad, self.drop, self.bof, self.eof, self.eos = ids
+        pad, drop, bof, eof, eos = (each for each in ids if each is not None)
+        self.specials = Specials(pad=pad, drop=drop, bof=bof, eof=eof, eos=eos)
         self.size: int = inner.get_vocab_size()
 
     def encode(self, text: str) -> list[int]:

@@ -1,0 +1,237 @@
+"""What the command line and the demo call: train, generate, evaluate."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+
+from corpus.errors import UserError
+from corpus.shards import Entry, ShardSet
+from training import checkpoint
+from training.config import RunConfig
+from training.evaluate import Obedience, measure
+from training.film import film_of, write
+from training.loader import Loader, Recipe
+from training.metrics import MetricsLog
+from training.model import TV2TV
+from training.optimise import State, fresh
+from training.presets import model_config
+from training.rows import Budget
+from training.run_folder import (
+    Head,
+    RunFolder,
+    begin,
+    choose_start_frames,
+    load_run,
+    make_head,
+    read_config,
+    read_head,
+)
+from training.samples import Samples
+from training.tokenizer import Tokenizer, train_tokenizer
+from training.train import fit
+
+__all__ = ["Obedience", "evaluate", "generate", "train"]
+SAMPLE_CHUNKS = 16  # of a sample film
+
+
+def train(config: RunConfig, shards: Path, out: Path, *, resume: bool = False) -> Path:
+    """Train a model on shards into a run folder (`training.run_folder`).
+
+    Args:
+        resume: go on where the run in ``out`` stopped; an empty folder begins one.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: wrong config or shards, or a folder that holds something else.
+        SystemExit: 128 + signal; a checkpoint was saved.
+    """
+    folder, data = RunFolder(out), ShardSet.open(shards)
+    if folder.begun:
+        _check_same_run(folder, config, data, resume)
+        tokenizer = Tokenizer.load(folder.tokenizer)
+        samples = Samples(data, "train", config.captions, tokenizer)
+    else:
+        _check_empty(folder)
+        learned = [entry for entry in data.entries if entry.split == "train"]
+        tokenizer = train_tokenizer(_texts(learned), config.tokenizer.size)
+        samples = Samples(data, "train", config.captions, tokenizer)
+        head = make_head(data, samples)
+        _check_shapes(head, _new_model(config, head, tokenizer, "meta").config.factor)
+        begin(folder, config, head, tokenizer, choose_start_frames(data, config))
+
+    head = read_head(folder)
+    torch.manual_seed(config.seed)
+    state = fresh(_new_model(config, head, tokenizer, _device(config)), config.optimizer)
+    loader = _loader(config, data, samples, state.model)
+    lengths = loader.index.fingerprint
+    place = checkpoint.latest(folder.checkpoints)
+    if place is not None:
+        checkpoint.restore(place, state, lengths)
+    log = MetricsLog(folder.metrics, state.step)
+    try:
+        fit(
+            state,
+            loader,
+            config,
+            log,
+            save=lambda now: checkpoint.save(folder.checkpoints, now, lengths, config.runtime.keep),
+            film=lambda now: _sample_film(folder, config, now),
+        )
+    finally:
+        log.close()
+    return out
+
+
+def generate(
+    run: Path,
+    prompt: str,
+    image: Path | None,
+    say: list[tuple[float, str]],
+    seconds: float,
+    out: Path,
+    *,
+    seed: int = 0,
+    guidance: float | None = None,
+    steps: int | None = None,
+) -> dict[str, Path]:
+    """Generate a film and write it with its words.
+
+    Args:
+        prompt: meta-caption; "" without an image takes the start frame's own.
+        image: start frame; by default the stored validation frame nearest to the prompt.
+        say: (seconds, words): words put in there, at the boundary of chunks at or before it.
+        seconds: length of the film, a whole number of chunks.
+        out: the mp4.
+        guidance, steps: by default what the run's config says.
+
+    Returns:
+        Paths of "film", "transcript", "subtitles" and "strip".
+    """
+    loaded = load_run(run)
+    made = film_of(loaded, prompt, image, say, seconds, seed, guidance, steps)
+    return write(loaded, made, out)
+
+
+def evaluate(
+    run: Path,
+    shards: Path,
+    *,
+    instructions: int = 64,
+    seed: int = 0,
+    guidance: float | None = None,
+    steps: int | None = None,
+    out: Path | None = None,
+) -> Obedience:
+    """Count how often an instruction in the middle of a real arena film is obeyed.
+
+    Args:
+        shards: a corpus of the arena with the run's clock and codec.
+        instructions: how many; on held-out episodes, four each.
+        out: JSON file to write.
+    """
+    return measure(
+        load_run(run),
+        ShardSet.open(shards),
+        instructions=instructions,
+        seed=seed,
+        guidance=guidance,
+        steps=steps,
+        out=out,
+    )
+
+
+def _check_same_run(folder: RunFolder, config: RunConfig, data: ShardSet, resume: bool) -> None:
+    if not resume:
+        raise UserError(f"{folder.root} holds a run already: add --resume, or choose another --out")
+    different = read_config(folder).differences(config)
+    if different:
+        raise UserError(
+            f"{folder.root} was begun with another {', '.join(different)}: "
+            "resume with its own config, or choose another --out"
+        )
+    if read_head(folder).shards["index"] != data.manifest["index"]["sha256"]:
+        raise UserError(
+            f"{folder.root} was begun on other shards than {data.folder}: "
+            "give the same ones, or choose another --out"
+        )
+
+
+def _check_empty(folder: RunFolder) -> None:
+    """A folder may hold nothing but the beginning of a run that was cut off."""
+    ours = {folder.config.name, folder.tokenizer.name, folder.start_frames.name}
+    if folder.root.exists():
+        others = sorted(path.name for path in folder.root.iterdir() if path.name not in ours)
+        if others:
+            raise UserError(f"{folder.root} holds {others[0]} and no run: choose another --out")
+
+
+def _check_shapes(head: Head, factor: int) -> None:
+    for _, height, width in head.shapes:
+        if height % factor or width % factor:
+            raise UserError(
+                f"model.change.factor={factor} does not divide latents of {height} x {width}: "
+                "choose another factor, or other clip buckets"
+            )
+
+
+def _texts(entries: Sequence[Entry]) -> list[str]:
+    """All captions of some samples."""
+    return [
+        caption.text
+        for entry in entries
+        for caption in (*entry.captions.meta, *(s.caption for s in entry.captions.segments))
+    ]
+
+
+def _new_model(config: RunConfig, head: Head, tokenizer: Tokenizer, device: str) -> TV2TV:
+    """An untrained model, made on the CPU so that its weights follow from the seed alone."""
+    try:
+        choice = model_config(
+            config.model.preset,
+            vocab=tokenizer.size,
+            channels=head.codec["channels"],
+            specials=tokenizer.specials,
+            **config.model.change,
+        )
+    except ValidationError as error:
+        raise UserError(f"config model.change: {error}") from error
+    if device == "meta":
+        with torch.device("meta"):
+            return TV2TV(choice)
+    return TV2TV(choice).to(device)
+
+
+def _device(config: RunConfig) -> str:
+    if config.runtime.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if config.runtime.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("runtime.device=cuda, but torch sees no CUDA device: use cpu or auto")
+    return config.runtime.device
+
+
+def _loader(config: RunConfig, data: ShardSet, samples: Samples, model: TV2TV) -> Loader:
+    recipe = Recipe(
+        shards=data,
+        sequence=config.sequence,
+        specials=model.config.specials,
+        budget=Budget(**config.rows.slots),
+        factor=model.config.factor,
+        seed=config.seed,
+    )
+    return Loader(samples, recipe, config.rows, workers=config.runtime.workers)
+
+
+def _sample_film(folder: RunFolder, config: RunConfig, state: State) -> None:
+    """The averaged model's film from the first stored start frame."""
+    stored = load_run(folder.root)
+    model = TV2TV(stored.model.config).eval()
+    model.load_state_dict({name: value.cpu() for name, value in state.average.items()})
+    now = replace(stored, model=model, step=state.step)
+    seconds = SAMPLE_CHUNKS * stored.clock.chunk_seconds
+    made = film_of(now, "", None, [], seconds, config.seed, None, None)
+    write(now, made, folder.samples / f"step-{state.step:08d}.mp4")

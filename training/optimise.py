@@ -1,0 +1,134 @@
+"""What changes while a run trains, and how one step changes it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from training.config import LossConfig, OptimizerConfig, RunConfig
+from training.loader import Position
+from training.losses import losses
+from training.model import TV2TV, parameter_groups
+from training.rows import Batch
+
+EPSILON = 1e-6
+
+
+@dataclass
+class State:
+    """All that a checkpoint must hold.
+
+    Attributes:
+        average: moving average of the weights, by name; what `generate` uses.
+        step: optimizer steps done.
+        position: the next step's place in the data.
+    """
+
+    model: TV2TV
+    optimizer: torch.optim.Optimizer
+    average: dict[str, Tensor]
+    step: int = 0
+    position: Position = field(default_factory=Position)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one step measured.
+
+    Attributes:
+        parts: sum and count of each loss and its parts.
+        norms: gradient norm by parameter group, and ``total``, before clipping.
+    """
+
+    parts: dict[str, tuple[float, int]]
+    norms: dict[str, float]
+
+    @property
+    def losses(self) -> dict[str, float | None]:
+        """Means; None where this step had nothing of the kind."""
+        return {
+            name: total / count if count else None for name, (total, count) in self.parts.items()
+        }
+
+    @property
+    def finite(self) -> bool:
+        values = [total for total, _ in self.parts.values()]
+        return all(map(math.isfinite, [*values, *self.norms.values()]))
+
+
+def fresh(model: TV2TV, config: OptimizerConfig) -> State:
+    """The state of a run before its first step."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": matrices, "weight_decay": config.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ],
+        lr=config.lr,
+        betas=config.betas,
+    )
+    average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    return State(model, optimizer, average)
+
+
+def learning_rate(step: int, config: RunConfig) -> float:
+    """Linear warm-up, then a cosine down to ``floor``; ``step`` counts from 0."""
+    optimizer = config.optimizer
+    if step < optimizer.warmup:
+        return optimizer.lr * (step + 1) / optimizer.warmup
+    progress = (step - optimizer.warmup) / max(config.steps - optimizer.warmup, 1)
+    cosine = (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+    return optimizer.lr * (optimizer.floor + (1 - optimizer.floor) * cosine)
+
+
+def backward(model: TV2TV, batches: Sequence[Batch], weights: LossConfig) -> Outcome:
+    """Leave the gradient of a whole step in the parameters; nothing is changed yet.
+
+    Losses are divided by the counts of the whole step, so that micro-steps add up to it.
+    """
+    model.zero_grad(set_to_none=True)
+    text_count = torch.stack([batch.text_count for batch in batches]).sum()
+    video_count = torch.stack([batch.learn.sum() for batch in batches]).sum()
+    parts: dict[str, tuple[float, int]] = {}
+    for batch in batches:
+        found = losses(model(batch), batch, model.config)
+        found.total(
+            weights.text, weights.video, text_count=text_count, video_count=video_count
+        ).backward()
+        for name, (total, count) in found.parts().items():
+            before = parts.get(name, (0.0, 0))
+            parts[name] = (before[0] + total, before[1] + count)
+    return Outcome(parts, gradient_norms(parameter_groups(model)))
+
+
+def gradient_norms(groups: dict[str, list[nn.Parameter]]) -> dict[str, float]:
+    """Norm of the gradient by group, and of all as ``total``."""
+    norms = {
+        name: float(
+            torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        )
+        for name, parameters in groups.items()
+    }
+    return {**norms, "total": math.sqrt(sum(norm**2 for norm in norms.values()))}
+
+
+def update(state: State, outcome: Outcome, rate: float, config: OptimizerConfig) -> None:
+    """Clip the gradient, take the optimizer's step, and follow it with the average."""
+    scale = config.clip / (outcome.norms["total"] + EPSILON)
+    gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
+    if scale < 1:
+        torch._foreach_mul_(gradients, scale)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    state.optimizer.step()
+    state.step += 1
+    # A short run must not average in its random beginning.
+    decay = min(config.ema, (1 + state.step) / (10 + state.step))
+    current = state.model.state_dict()
+    with torch.no_grad():
+        torch._foreach_lerp_(
+            list(state.average.values()), [current[name] for name in state.average], 1 - decay
+        )
