@@ -1,0 +1,113 @@
+"""What a caption backend gets to see of a clip: frames with their true times, timeline rows."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from corpus.clock import Clock
+from corpus.errors import UserError
+from corpus.ids import sha256_file
+from corpus.timeline import Span, Timeline, read_timeline
+from corpus.video import Frames, read_video
+from stages.captioning.backend import NOTHING, Shown, View
+from stages.captioning.given import overlapping
+from stages.captioning.optics import one_thread
+
+LEAST_SHARE = 0.5  # of a chunk that a caption row must share with a segment
+
+
+class Sight:
+    """A clip's frames as a backend wants them; decoded once, when they are first asked for.
+
+    Args:
+        path: the clip, of ``chunks`` chunks.
+        view: which frames.
+    """
+
+    def __init__(self, path: Path, clock: Clock, chunks: int, view: View) -> None:
+        self._path = path
+        self._clock = clock
+        self._frames = clock.frames(chunks)
+        self._view = view
+        self._stride = max(1, round(clock.fps / view.fps)) if view.fps else 0
+
+    def shown(self, a: int, b: int) -> Shown:
+        """Frames of the chunks ``[a, b)``, from the picture on show at their start on."""
+        if not self._stride:
+            return NOTHING
+        step = self._clock.frames_per_chunk
+        indices = range(step * a, step * b + 1, self._stride)
+        rows = [self._places[index] for index in indices]
+        return Shown(self._decoded[rows], tuple(index / self._clock.fps for index in indices))
+
+    def before(self, chunks: tuple[int, int] | None) -> Shown:
+        """Frames of the segment before, if there is one and the backend wants them."""
+        return self.shown(*chunks) if chunks and self._view.before else NOTHING
+
+    @cached_property
+    def _indices(self) -> list[int]:
+        """Every frame that any segment may show."""
+        step = self._clock.frames_per_chunk
+        starts = range(0, self._frames, step)
+        return sorted({i for start in starts for i in range(start, self._frames, self._stride)})
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        return {index: place for place, index in enumerate(self._indices)}
+
+    @cached_property
+    def _decoded(self) -> Frames:
+        frames = read_video(self._path, self._indices)
+        side, least = min(frames.shape[1:3]), self._view.short_side
+        if not least or side <= least:
+            return frames
+        size = (round(frames.shape[2] * least / side), round(frames.shape[1] * least / side))
+        with one_thread():
+            small = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]
+        return np.stack(small).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a film's timeline says, in seconds from a clip's frame 0.
+
+    Attributes:
+        timeline: in seconds of the film.
+        start: where the clip begins in the film.
+    """
+
+    timeline: Timeline = field(default_factory=Timeline)
+    start: float = 0.0
+
+    @staticmethod
+    def of(record: dict[str, Any]) -> "Known":
+        """Read a clip record's sidecar; nothing is known of a film without one.
+
+        Raises:
+            UserError: it is unreadable, or not the one that was listed.
+        """
+        if record["timeline"] is None:
+            return Known()
+        path = Path(record["timeline"])
+        timeline = read_timeline(path)
+        if sha256_file(path) != record["timeline_sha256"]:
+            raise UserError(f"timeline {path} has changed since it was listed: run again")
+        return Known(timeline, record["start"])
+
+    def captions(self, start: float, end: float, chunk: float) -> tuple[Span, ...]:
+        """Caption rows of a segment: those that share half a chunk with it, or lie within it."""
+        return self._within(self.timeline.captions, start, end, LEAST_SHARE * chunk)
+
+    def metas(self, start: float, end: float) -> tuple[Span, ...]:
+        """Meta rows of a clip: those that share half of it, or lie within it."""
+        return self._within(self.timeline.metas, start, end, (end - start) / 2)
+
+    def _within(
+        self, rows: tuple[Span, ...], start: float, end: float, least: float
+    ) -> tuple[Span, ...]:
+        moved = (Span(row.start - self.start, row.end - self.start, row.text) for row in rows)
+        return overlapping(tuple(moved), start, end, least)

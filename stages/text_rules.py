@@ -1,0 +1,103 @@
+"""What can be told of a caption from its words alone.
+
+Every rule gives a number of which more is better, so that one kind of threshold (`at_least`) serves
+them all, here and in a loader's policy. Two are two-sided: ``words`` and ``claims_per_second``.
+
+The caption chain is conditioned only on texts that pass `acceptable`. Its limits are fixed and
+belong to `VERSION`: thresholds of verdicts may move without asking a model anything again.
+"""
+
+import re
+import unicodedata
+
+VERSION = "1"
+LOOP = 3  # words of an n-gram
+LEAST_VARIETY = 0.3
+MOST_WORDS = 200
+
+_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_HEDGES = re.compile(
+    r"\b(?:(?:appears?|seems?|looks) (?:to|like|as)|(?:seemingly|apparently|presumably|possibly|"
+    r"perhaps|maybe|probably|likely)|(?:might|may|could) be|suggest(?:s|ing)|impl(?:ies|ying)|"
+    r"as if|as though|it is (?:un)?clear|(?:not|un)certain|"
+    r"(?:in|of|from) (?:this|the|these) (?:image|photo|frame|video|clip|scene|segment|picture)s?|"
+    r"(?:the|this|these) (?:image|photo|frame|video|clip|segment)s? "
+    r"(?:shows?|depicts?|captures?|features?|begins?|starts?|ends?)|"
+    r"previous (?:caption|segment|frame|clip)s?|"
+    r"as an ai|i (?:can|can't|cannot|am|'m)|i'm sorry|unable to)\b",
+    re.IGNORECASE,
+)
+_NO_CHANGE = re.compile(
+    r"\b(?:no (?:\w+ )?(?:change|movement|motion|difference)s?|nothing (?:\w+ ){0,3}"
+    r"(?:changes?|moves?|happens?)|(?:remains?|stays?) (?:\w+ )?(?:the same|unchanged)|"
+    r"does not (?:change|move)|unchanged)\b",
+    re.IGNORECASE,
+)
+_CLAUSE = re.compile(r"[.;:!?,]|\b(?:and|then|while|as|before|after|until)\b", re.IGNORECASE)
+
+
+def words(text: str) -> list[str]:
+    """Words in lower case, without punctuation."""
+    return [word.casefold() for word in _WORD.findall(text)]
+
+
+def plain(text: str) -> float:
+    """1 without hedging or talk about the picture; less with every such phrase."""
+    return 1 / (1 + len(_HEDGES.findall(text)))
+
+
+def variety(text: str) -> float:
+    """Share of distinct word triples, 0 to 1: near 0 for a loop, 1 for short texts."""
+    found = words(text)
+    triples = list(zip(found, found[1:], found[2:], strict=False))
+    return len(set(triples)) / len(triples) if triples else 1.0
+
+
+def new(text: str, before: str | None) -> float:
+    """0 where a text says word for word what the segment before says, else 1."""
+    return float(before is None or words(text) != words(before))
+
+
+def change(text: str) -> float:
+    """0 where a text says that nothing changes, else 1."""
+    return float(not _NO_CHANGE.search(text))
+
+
+def claims(text: str) -> int:
+    """Clauses with at least one word: a rough count of statements."""
+    return sum(1 for clause in _CLAUSE.split(text) if words(clause))
+
+
+def script(text: str, wanted: str) -> float:
+    """Share of letters that belong to a script such as ``latin`` or ``cyrillic``, 0 to 1.
+
+    1 for a text without letters.
+    """
+    letters = [char for char in text if char.isalpha()]
+    ours = [char for char in letters if unicodedata.name(char, "").startswith(wanted.upper())]
+    return len(ours) / len(letters) if letters else 1.0
+
+
+def scores(text: str, before: str | None, seconds: float, wanted: str) -> dict[str, float]:
+    """All rules on one caption.
+
+    Args:
+        before: text of the segment before, None where there is none.
+        seconds: length of the segment.
+        wanted: script of the language it should be in.
+    """
+    return {
+        "words": float(len(words(text))),
+        "plain": plain(text),
+        "variety": variety(text),
+        "new": new(text, before),
+        "change": change(text),
+        "script": script(text, wanted),
+        "claims_per_second": claims(text) / seconds,
+    }
+
+
+def acceptable(text: str) -> bool:
+    """Whether the next segment's question may build on this text."""
+    length = len(words(text))
+    return 0 < length <= MOST_WORDS and plain(text) == 1 and variety(text) >= LEAST_VARIETY
