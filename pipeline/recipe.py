@@ -34,6 +34,7 @@ ROW_STAGES = {
     "clips": "stages.clips:ClipsStage",
     "segments": "stages.segments:SegmentsStage",
     "captions": "stages.captions:CaptionsStage",
+    "scores": "stages.scores:ScoresStage",
     "verdicts": "stages.verdicts:VerdictsStage",
     "latents": "stages.latents:LatentsStage",
 }
