@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from corpus.captions import Caption, ClipCaptions, SegmentCaption
 from corpus.errors import UserError
@@ -154,10 +155,11 @@ def _together(
     run: Run, orders: Sequence[Intervention], k: int, settings: Settings
 ) -> list[Picture]:
     """Chunk k of several films at once."""
-    sessions = Sessions(run.model, [_prompt(run, order) for order in orders], settings)
-    for row, order in enumerate(orders):
-        sessions.say(row, k, run.tokenizer.encode(arena_words([order.word])[0]))
-    sessions.advance(k + 1)
+    with torch.inference_mode():
+        sessions = Sessions(run.model, [_prompt(run, order) for order in orders], settings)
+        for row, order in enumerate(orders):
+            sessions.say(row, k, run.tokenizer.encode(arena_words([order.word])[0]))
+        sessions.advance(k + 1)
     films = [sessions.film(row) for row in range(len(orders))]
     return [run.codec.decode(film.latent)[run.clock.span_frames(k, k + 1)] for film in films]
 

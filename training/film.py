@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -47,11 +48,12 @@ def film_of(
     else:
         start, source, caption = _encoded(run, image), image.name, prompt
     settings = settings_of(run, seed, guidance, steps, min_chunks=chunks)
-    session = Session(run.model, Prompt(tuple(run.tokenizer.encode(caption)), start), settings)
-    for chunk, words in orders.items():
-        session.say(chunk, words)
-    for _ in session.stream(chunks):
-        pass
+    with torch.inference_mode():
+        session = Session(run.model, Prompt(tuple(run.tokenizer.encode(caption)), start), settings)
+        for chunk, words in orders.items():
+            session.say(chunk, words)
+        for _ in session.stream(chunks):
+            pass
     about = {
         "start_frame": source,
         "say": [{"seconds": at, "text": text} for at, text in say],

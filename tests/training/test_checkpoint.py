@@ -1,0 +1,168 @@
+"""Checkpoints: exact, whole or absent, and never a pickle."""
+
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from corpora import arena_shards, small_config
+from safetensors.torch import load_file
+
+from corpus.errors import UserError
+from training import api, checkpoint
+from training.api import train
+from training.metrics import read_lines
+from training.optimise import State
+from training.run_folder import load_run
+
+STEPS = 9
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus") / "main"
+    return arena_shards(folder, 14, chunks=4, validation=0.1)
+
+
+@pytest.fixture(scope="module")
+def straight(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was never stopped."""
+    return train(config(), shards, tmp_path_factory.mktemp("straight") / "run")
+
+
+def config(workers: int = 0, **runtime: Any) -> Any:
+    return small_config(
+        steps=STEPS,
+        runtime={"workers": workers, "device": "cpu", "save_every": 4, "keep": 2} | runtime,
+    )
+
+
+def measured(run: Path) -> list[dict[str, Any]]:
+    """What a run learned, step by step, without how long it took."""
+    told = [json.loads(line) for line in read_lines(run / "metrics.jsonl")]
+    return [
+        {name: row[name] for name in ("step", "epoch", "loss", "lr", "grad_norm")} for row in told
+    ]
+
+
+def tensors(run: Path) -> dict[str, torch.Tensor]:
+    place = checkpoint.latest(run / "checkpoints")
+    assert place is not None
+    return load_file(place / "training.safetensors") | load_file(place / "model.safetensors")
+
+
+def same(one: Path, other: Path) -> None:
+    """Two runs ended bit for bit the same, and so did all steps on the way."""
+    assert measured(one) == measured(other)
+    mine, theirs = tensors(one), tensors(other)
+    assert mine.keys() == theirs.keys()
+    for name in mine:
+        assert torch.equal(mine[name], theirs[name]), name
+
+
+def _train_and_die(shards: Path, run: Path, at: int) -> None:
+    """Train in a process that kills itself, with no goodbye, after a step."""
+    from training import train as loop
+
+    done = loop.update
+
+    def update(state: State, *rest: Any) -> None:
+        if state.step == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        done(state, *rest)
+
+    loop.update = update  # type: ignore[assignment]
+    train(config(), shards, run)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_kill_and_resume_is_the_straight_run(
+    workers: int, shards: Path, straight: Path, tmp_path: Path
+) -> None:
+    child = multiprocessing.get_context("fork").Process(
+        target=_train_and_die, args=(shards, tmp_path / "run", 6)
+    )
+    child.start()
+    child.join(120)
+    assert child.exitcode == -signal.SIGKILL
+    assert [path.name for path in checkpoint.checkpoints(tmp_path / "run" / "checkpoints")] == [
+        "step-00000004"
+    ]
+    assert len(measured(tmp_path / "run")) == 6
+    same(train(config(workers), shards, tmp_path / "run", resume=True), straight)
+
+
+def test_only_the_last_checkpoints_are_kept(straight: Path) -> None:
+    kept = [path.name for path in checkpoint.checkpoints(straight / "checkpoints")]
+    assert kept == ["step-00000008", "step-00000009"]
+
+
+def test_no_file_is_a_pickle(straight: Path) -> None:
+    suffixes = {path.suffix for path in straight.rglob("*") if path.is_file()}
+    assert suffixes == {".json", ".jsonl", ".yaml", ".safetensors", ".png"}
+
+
+def test_a_half_written_checkpoint_is_never_picked(
+    shards: Path, straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise OSError("no space left on device")
+
+    whole = checkpoint.write_text
+    with monkeypatch.context() as patch:
+        # The first checkpoint is whole, the second breaks right before its last file.
+        written: list[Path] = []
+
+        def once(path: Path, text: str) -> None:
+            (whole if not written else broken)(path, text)
+            written.append(path)
+
+        patch.setattr(checkpoint, "write_text", once)
+        with pytest.raises(OSError, match="no space"):
+            train(config(), shards, tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints"
+    assert [path.name for path in folder.iterdir()] == ["step-00000004"]
+    # What kill -9 leaves in the middle of a write:
+    (folder / ".step-00000008.abc").mkdir()
+    (folder / ".step-00000008.abc" / "state.json").write_text("{")
+    latest = checkpoint.latest(folder)
+    assert latest is not None and latest.name == "step-00000004"
+    same(train(config(), shards, tmp_path / "run", resume=True), straight)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "training.safetensors", "state.json"])
+def test_a_damaged_checkpoint_is_named(name: str, shards: Path, tmp_path: Path) -> None:
+    short = small_config(steps=2)
+    run = train(short, shards, tmp_path / "run")
+    place = checkpoint.latest(run / "checkpoints")
+    assert place is not None
+    data = bytearray((place / name).read_bytes())
+    data[len(data) // 2] ^= 255
+    (place / name).write_bytes(data)
+    with pytest.raises(UserError, match="step-00000002"):
+        train(short, shards, run, resume=True)
+
+
+def test_the_folder_is_a_model_with_the_averaged_weights(straight: Path) -> None:
+    run = load_run(straight)
+    assert run.step == STEPS
+    place = checkpoint.latest(straight / "checkpoints")
+    assert place is not None
+    average = load_file(place / "model.safetensors")
+    stored = load_file(place / "training.safetensors")
+    for name, value in run.model.state_dict().items():
+        assert torch.equal(value, average[name])
+    assert any(not torch.equal(average[name], stored[f"weight/{name}"]) for name in average)
+
+
+def test_saving_a_step_again_replaces_it(straight: Path, tmp_path: Path) -> None:
+    state = api.fresh(load_run(straight).model, config().optimizer)
+    state.step = 7
+    for lengths in ("old", "new"):
+        place = checkpoint.save(tmp_path, state, lengths, keep=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000007"]
+    assert checkpoint.read_state(place)["lengths"] == "new"

@@ -1,0 +1,183 @@
+"""The loop and the run folder: what is learned, told, and refused."""
+
+import io
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpora import arena_shards, small_config
+
+from corpus.errors import UserError
+from training import checkpoint
+from training.api import train
+from training.metrics import MetricsLog, Progress, clock, read_lines
+from training.optimise import learning_rate
+from training.train import Stop
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus") / "main"
+    return arena_shards(folder, 16, chunks=4, validation=0.2)
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in read_lines(run / "metrics.jsonl")]
+
+
+def test_both_losses_fall_and_every_step_is_told(shards: Path, tmp_path: Path) -> None:
+    run = train(small_config(steps=60), shards, tmp_path / "run")
+    told = rows(run)
+    assert [row["step"] for row in told] == list(range(1, 61))
+    for name in ("text", "video"):
+        first, last = (sum(row["loss"][name] for row in part) / 6 for part in (told[:6], told[-6:]))
+        assert last < 0.8 * first
+    row = told[-1]
+    assert {"text/word", "text/bof", "video/t0", "video/t4"} <= set(row["loss"])
+    assert set(row["grad_norm"]) == {"text", "video", "samplers", "embeddings", "total"}
+    assert all(value > 0 for value in row["grad_norm"].values())
+    assert all(value > 0 for value in row["tokens_per_second"].values())
+    assert 0 <= row["wait"] <= 1
+    assert all(0 < share <= 1 for share in row["fill"].values())
+    assert {"config.yaml", "run.json", "tokenizer.json", "start_frames", "checkpoints"} <= {
+        path.name for path in run.iterdir()
+    }
+
+
+def test_micro_steps_add_up_to_the_step(shards: Path, tmp_path: Path) -> None:
+    whole = train(small_config(steps=2), shards, tmp_path / "whole")
+    parts = small_config(
+        steps=2, rows={"text": 24, "clean": 5, "noisy": 4, "per_step": 4, "per_pass": 1}
+    )
+    for one, other in zip(rows(whole), rows(train(parts, shards, tmp_path / "parts")), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training import train as loop
+
+    applied: list[int] = []
+    done = loop.update
+
+    def update(state: Any, *rest: Any) -> None:
+        done(state, *rest)
+        applied.append(state.step)
+
+    monkeypatch.setattr(loop, "update", update)
+    wild = {"lr": 1e30, "warmup": 0}
+    with pytest.raises(UserError, match=r"step 2: .*not finite") as error:
+        train(small_config(optimizer=wild), shards, tmp_path / "run")
+    assert applied == [1]
+    assert [row["step"] for row in rows(tmp_path / "run")] == [1]
+    named = [f"episode-{i:06d}" in str(error.value) for i in range(16)]
+    assert sum(named) == 4  # the four rows of the step
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_ends(
+    number: signal.Signals, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training import train as loop
+
+    done = loop.update
+
+    def update(state: Any, *rest: Any) -> None:
+        done(state, *rest)
+        if state.step == 3:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(loop, "update", update)
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as end:
+        train(small_config(steps=50), shards, tmp_path / "run")
+    assert end.value.code == 128 + number
+    assert signal.getsignal(number) == before
+    place = checkpoint.latest(tmp_path / "run" / "checkpoints")
+    assert place is not None and place.name == "step-00000003"
+
+
+def test_a_signal_ends_a_wait_for_data() -> None:
+    with Stop() as stop:
+        timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
+        timer.start()
+        with stop.at_once():
+            threading.Event().wait(20)
+            pytest.fail("the wait was not ended")
+        assert stop.signal == signal.SIGTERM
+
+
+def test_the_learning_rate_warms_up_and_falls() -> None:
+    config = small_config(steps=100, optimizer={"lr": 0.01, "warmup": 10, "floor": 0.1})
+    rates = [learning_rate(step, config) for step in range(100)]
+    assert rates[0] == pytest.approx(0.001)
+    assert rates[9] == pytest.approx(0.01)
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert rates[-1] == pytest.approx(0.001, rel=0.02)
+
+
+def refused(action: Callable[[], object], match: str) -> None:
+    with pytest.raises(UserError, match=match):
+        action()
+
+
+def test_what_would_mix_runs_is_refused(shards: Path, tmp_path: Path) -> None:
+    config = small_config(steps=2)
+    run = train(config, shards, tmp_path / "run")
+    refused(lambda: train(config, shards, run), "holds a run already")
+    refused(
+        lambda: train(small_config(steps=3, seed=1), shards, run, resume=True),
+        "begun with another seed, steps",
+    )
+    others = arena_shards(tmp_path / "others", 8, chunks=4)
+    refused(lambda: train(config, others, run, resume=True), "other shards")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    refused(lambda: train(config, shards, tmp_path / "full"), "holds notes.txt and no run")
+    before = rows(run)
+    assert train(config, shards, run, resume=True) == run
+    assert rows(run) == before
+
+
+def test_a_model_that_does_not_fit_is_refused(shards: Path, tmp_path: Path) -> None:
+    refused(
+        lambda: train(small_config(model={"change": {"factor": 2}}), shards, tmp_path / "run"),
+        "does not divide latents of 3 x 3",
+    )
+    refused(
+        lambda: train(small_config(model={"change": {"wings": 2}}), shards, tmp_path / "run"),
+        "wings",
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_metrics_of_steps_that_were_lost_are_taken_back(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"ste')
+    log = MetricsLog(path, 2)
+    log.write({"step": 3, "again": True})
+    log.close()
+    assert [json.loads(line) for line in read_lines(path)] == [
+        {"step": 1},
+        {"step": 2},
+        {"step": 3, "again": True},
+    ]
+
+
+def test_progress_is_plain_lines_without_a_terminal() -> None:
+    stream = io.StringIO()
+    progress = Progress(2, 0, stream)
+    row = {"loss": {"text": 1.5, "video": None}, "lr": 1e-3, "tokens_per_second": {"text": 9.0}}
+    progress.show(row | {"step": 1})
+    assert stream.getvalue() == ""
+    progress.show(row | {"step": 2})
+    assert stream.getvalue().startswith("step 2/2  text 1.500  video -  ")
+    assert stream.getvalue().endswith("left 0:00\n")
+    assert (clock(61.6), clock(7260)) == ("1:02", "2 h 01 min")
