@@ -1,0 +1,365 @@
+"""The captions stage with backends that answer as they like, and with `given`."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+import stages.captions as captions_module
+from corpus.clock import Clock
+from corpus.errors import UserError
+from corpus.ids import segment_id, sha256_file
+from corpus.layout import Media
+from corpus.rows import Row
+from corpus.timeline import Span, Timeline, write_timeline
+from corpus.video import write_video
+from stages.captioning.backend import (
+    BindingError,
+    CaptionAnswer,
+    CaptionBackend,
+    CaptionRequest,
+    View,
+)
+from stages.captions import CaptionsConfig, CaptionsStage
+from stages.shards import captions_of
+from stages.stage import Context, Record
+
+CHUNKS = 12
+EDGES = [0, 4, 8, 12]
+Reply = Callable[[CaptionRequest], CaptionAnswer]
+
+
+def brightness(request: CaptionRequest) -> str:
+    """A caption that says what was really shown: the mean of the last frame."""
+    return f"grey {int(request.shown.frames[-1].mean())} at {request.end:g}"
+
+
+class Scripted(CaptionBackend):
+    """Answers all open questions at once, in the order that ``mix`` gives."""
+
+    model = "scripted/1"
+    prompt = None
+    view = View(fps=8, before=True)
+
+    def __init__(self, reply: Reply, mix: Callable[[list[Any]], list[Any]] = list) -> None:
+        self.sampling: dict[str, Any] = {"temperature": 0}
+        self.reply, self.mix = reply, mix
+        self.open_questions: list[CaptionRequest] = []
+        self.asked: list[list[CaptionRequest]] = []
+
+    def submit(self, requests: Sequence[CaptionRequest]) -> None:
+        self.open_questions += requests
+        self.asked.append(list(requests))
+
+    def collect(self) -> list[CaptionAnswer]:
+        requests, self.open_questions = self.open_questions, []
+        return self.mix([self.reply(request) for request in requests])
+
+
+def say_what_is_shown(request: CaptionRequest) -> CaptionAnswer:
+    return request.answer("ok", brightness(request))
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> Media:
+    return Media(tmp_path)
+
+
+def clip(media: Media, number: int, timeline: Timeline | None = None) -> Record:
+    """A clip whose frame i is ``40 * number + i`` bright, with three segments of a second."""
+    name = f"{number:032x}"
+    path = media.path(media.clip(name))
+    frames = [np.full((16, 32, 3), 40 * number + i, np.uint8) for i in range(1 + 4 * CHUNKS)]
+    write_video(path, frames, 16, "rgb_lossless")
+    sidecar = media.root / f"{number}.timeline.jsonl"
+    if timeline is not None:
+        write_timeline(sidecar, timeline)
+    return {
+        "clip_id": name,
+        "shot_id": f"shot-{number}",
+        "clip": media.clip(name),
+        "clip_sha256": sha256_file(path),
+        "chunks": CHUNKS,
+        "start": 10.0,
+        "timeline": str(sidecar) if timeline is not None else None,
+        "timeline_sha256": sha256_file(sidecar) if timeline is not None else None,
+        "segments": [
+            {"segment_id": segment_id(name, a, b), "a": a, "b": b}
+            for a, b in zip(EDGES, EDGES[1:], strict=False)
+        ],
+    }
+
+
+@pytest.fixture
+def scripted(
+    media: Media, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[CaptionsStage, Scripted]]:
+    def make(reply: Reply, **more: Any) -> tuple[CaptionsStage, Scripted]:
+        backend = Scripted(reply, **more)
+        monkeypatch.setitem(captions_module.BACKENDS, "scripted", lambda config: backend)
+        return CaptionsStage(CaptionsConfig(backend="scripted"), Context(media, Clock())), backend
+
+    return make
+
+
+def texts(rows: Sequence[Row]) -> list[str]:
+    return [row.columns["text"] for row in rows]
+
+
+Make = Callable[..., tuple[CaptionsStage, Scripted]]
+
+
+def test_answers_in_any_order_land_where_they_belong(media: Media, scripted: Make) -> None:
+    def shuffle(answers: list[CaptionAnswer]) -> list[CaptionAnswer]:
+        random.Random(1).shuffle(answers)
+        return answers
+
+    stage, backend = scripted(say_what_is_shown, mix=shuffle)
+    records = [clip(media, number) for number in range(4)]
+    for number, rows in enumerate(stage.process(records)):
+        last = [40 * number + 4 * b for b in (12, 4, 8, 12)]
+        assert texts(rows) == [f"grey {x} at {b}" for x, b in zip(last, (3, 1, 2, 3), strict=True)]
+        assert [row.id for row in rows[1:]] == [
+            s["segment_id"] for s in records[number]["segments"]
+        ]
+        assert rows[0].id == records[number]["clip_id"]
+    assert [len(batch) for batch in backend.asked] == [4, 4, 4, 4]  # filled across clips
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda answers: [replace(a, id=b.id[::-1]) for a, b in zip(answers, answers, strict=True)],
+        lambda answers: [*answers, answers[0]],
+        lambda answers: [],
+    ],
+    ids=["foreign", "twice", "missing"],
+)
+def test_answers_that_belong_to_no_question_stop_the_worker(
+    media: Media, scripted: Make, spoil: Callable[[list[Any]], list[Any]]
+) -> None:
+    stage, _ = scripted(say_what_is_shown, mix=spoil)
+    with pytest.raises(BindingError):
+        stage.process([clip(media, 0), clip(media, 1)])
+
+
+def test_an_answer_made_from_other_frames_is_caught(media: Media, scripted: Make) -> None:
+    """A backend that mixes up its frames answers under an id that nobody asked for."""
+    seen: list[CaptionRequest] = []
+
+    def mixed_up(request: CaptionRequest) -> CaptionAnswer:
+        seen.append(request)
+        used = replace(request, shown=seen[0].shown)
+        return used.answer("ok", brightness(used))
+
+    stage, _ = scripted(mixed_up)
+    with pytest.raises(BindingError, match="no open question"):
+        stage.process([clip(media, 0), clip(media, 1)])
+
+
+def test_each_question_builds_on_the_last_accepted_caption(media: Media, scripted: Make) -> None:
+    def reply(request: CaptionRequest) -> CaptionAnswer:
+        if request.kind == "segment" and request.start == 1.0:
+            return request.answer("truncated", "grey and")
+        return request.answer("ok", brightness(request))
+
+    stage, backend = scripted(reply)
+    one = clip(media, 1)
+    (rows,) = stage.process([one])
+    asked = [request for batch in backend.asked for request in batch]
+    assert [request.previous for request in asked] == [None, None, "grey 56 at 1", None]
+    assert 'Up to 1 s this was said: "grey 56 at 1"' in asked[2].prompt
+    assert "was said" not in asked[3].prompt and "from 2 s to 3 s" in asked[3].prompt
+    assert [(row.outcome, row.reason) for row in rows] == [
+        ("ok", None),
+        ("ok", None),
+        ("failed", "truncated"),
+        ("ok", None),
+    ]
+    assert asked[3].before.times[0] == 1.0 and asked[3].shown.times == tuple(
+        2 + i / 8 for i in range(9)
+    )
+    assert rows[2].columns["times"] == [1 + i / 8 for i in range(9)]
+
+
+def test_a_text_that_breaks_the_rules_is_kept_but_breaks_the_chain(
+    media: Media, scripted: Make
+) -> None:
+    hedging = "A ball appears to roll."
+    stage, backend = scripted(lambda request: request.answer("ok", hedging))
+    (rows,) = stage.process([clip(media, 1)])
+    assert texts(rows) == [hedging] * 4
+    assert not any(row.columns["accepted"] for row in rows)
+    assert [request.previous for batch in backend.asked for request in batch] == [None] * 4
+
+
+def test_rejected_segments_keep_their_place(media: Media, scripted: Make) -> None:
+    def reply(request: CaptionRequest) -> CaptionAnswer:
+        lost = request.kind == "segment" and request.start == 1.0
+        return request.answer("blocked", message="no") if lost else say_what_is_shown(request)
+
+    stage, _ = scripted(reply)
+    one = clip(media, 1)
+    (rows,) = stage.process([one])
+    (after,) = stage.advance(one, rows)
+    captions = captions_of(after)
+    captions.check(CHUNKS)
+    assert [s.caption.text for s in captions.segments] == ["grey 56 at 1", "", "grey 88 at 3"]
+    assert [s.caption.verdict for s in captions.segments] == ["no_verdict", "blocked", "no_verdict"]
+    assert [s.segment_id for s in captions.segments] == [s["segment_id"] for s in one["segments"]]
+    assert captions.meta[0].text == "grey 88 at 3"
+    assert captions.meta[0].prompt == "generic/1" and captions.meta[0].model == "scripted/1"
+    bindings = {s.caption.binding for s in captions.segments} | {captions.meta[0].binding}
+    assert len(bindings) == 4 and all(bindings)
+
+
+def test_a_clip_ends_without_any_caption_or_without_its_meta_caption(
+    media: Media, scripted: Make
+) -> None:
+    one = clip(media, 1)
+    for lost in ("segment", "clip"):
+        stage, _ = scripted(
+            lambda request, lost=lost: (
+                request.answer("timeout") if request.kind == lost else say_what_is_shown(request)
+            )
+        )
+        (rows,) = stage.process([one])
+        assert stage.advance(one, rows) == []
+        assert {row.reason for row in rows} == {None, "timeout"}
+
+
+def test_an_empty_answer_is_no_caption(media: Media, scripted: Make) -> None:
+    stage, _ = scripted(lambda request: request.answer("ok", " "))
+    (rows,) = stage.process([clip(media, 1)])
+    assert {(row.outcome, row.reason) for row in rows} == {("failed", "degenerate")}
+
+
+def test_a_status_outside_the_vocabulary_is_a_fault(media: Media, scripted: Make) -> None:
+    stage, _ = scripted(lambda request: request.answer("fine", "text"))
+    with pytest.raises(ValueError, match="none of ok, truncated"):
+        stage.process([clip(media, 1)])
+
+
+def test_prompt_and_model_decide_the_fingerprint(
+    media: Media, scripted: Make, tmp_path: Path
+) -> None:
+    stage, backend = scripted(say_what_is_shown)
+    first = stage.fingerprint
+    text = (captions_module.vlm_prompts.FOLDER / "generic.md").read_text()
+    path = tmp_path / "other.md"
+    path.write_text(text.replace("Write plain present", "Write simple present"))
+    config = CaptionsConfig(backend="scripted", prompt=str(path))
+    assert CaptionsStage(config, stage.context).fingerprint != first
+    path.write_text(text)
+    assert CaptionsStage(config, stage.context).fingerprint == first
+    backend.model = "scripted/2"
+    assert stage.fingerprint != first
+
+
+@pytest.mark.parametrize("name", ["vllm", "server"])
+def test_backends_of_later_versions_are_refused_by_name(name: str) -> None:
+    with pytest.raises(ValidationError, match="not part of this version: choose motion or given"):
+        CaptionsConfig(backend=name)
+
+
+def test_an_unknown_backend_names_the_choices() -> None:
+    with pytest.raises(
+        ValidationError, match="'gtp' is no caption backend: choose motion or given"
+    ):
+        CaptionsConfig(backend="gtp")
+
+
+# -- given ----------------------------------------------------------------------------------------
+
+
+def given_stage(media: Media, **settings: Any) -> CaptionsStage:
+    config = CaptionsConfig(backend="given", given=settings)
+    return CaptionsStage(config, Context(media, Clock()))
+
+
+def spoken(*rows: tuple[float, float, str]) -> tuple[Span, ...]:
+    """Rows in seconds of the clip, which begins at 10 s."""
+    return tuple(Span(10 + a, 10 + b, text) for a, b, text in rows)
+
+
+def test_given_rows_go_to_the_segments_they_stand_in(media: Media) -> None:
+    timeline = Timeline(
+        metas=(Span(0, 9, "another shot"), Span(9.5, 13.5, "a red square")),
+        captions=spoken(
+            (-0.5, 0.1, "before"),  # less than half a chunk
+            *((0.25 * i, 0.25 * i + 0.25, "left") for i in range(3)),  # said once
+            (0.75, 1.0, "up"),
+            (1.0, 1.9, "A car turns."),
+            (1.85, 2.1, "It stops"),
+            (2.5, 2.55, "a flash"),  # short, but wholly inside
+        ),
+    )
+    one = clip(media, 1, timeline)
+    stage = given_stage(media)
+    (rows,) = stage.process([one])
+    assert texts(rows) == ["a red square", "left, up", "A car turns. It stops.", "a flash"]
+    assert {row.columns["model"] for row in rows} == {"given/1"}
+    assert all(row.columns["times"] == [] for row in rows)
+    (after,) = stage.advance(one, rows)
+    assert after["meta_text"] == "a red square"
+
+
+def test_a_segment_without_rows_is_rejected_or_legally_empty(media: Media) -> None:
+    one = clip(media, 1, Timeline(captions=spoken((0.0, 1.0, "go"))))
+    stage = given_stage(media)
+    (rows,) = stage.process([one])
+    assert [(row.outcome, row.reason) for row in rows] == [
+        ("ok", None),
+        ("ok", None),
+        ("filtered", "no_caption"),
+        ("filtered", "no_caption"),
+    ]
+    (after,) = stage.advance(one, rows)
+    assert after["meta_text"] == ""
+    assert [s["verdict"] for s in after["segments"]] == ["no_verdict", "no_caption", "no_caption"]
+    (rows,) = given_stage(media, allow_empty=True).process([one])
+    assert {row.outcome for row in rows} == {"ok"} and texts(rows) == ["", "go", "", ""]
+
+
+def test_a_film_without_a_timeline_has_no_given_captions(media: Media) -> None:
+    one = clip(media, 1)
+    stage = given_stage(media)
+    (rows,) = stage.process([one])
+    assert {row.reason for row in rows[1:]} == {"no_caption"}
+    assert stage.advance(one, rows) == []
+
+
+def test_a_broken_or_changed_timeline_ends_its_own_clip_only(media: Media) -> None:
+    timeline = Timeline(captions=spoken((0.0, 3.0, "go")))
+    good, changed, broken = (clip(media, number, timeline) for number in (1, 2, 3))
+    with Path(changed["timeline"]).open("a") as file:
+        file.write("\n")
+    Path(broken["timeline"]).write_text("{")
+    stage = given_stage(media)
+    answers = stage.process([broken, good, changed])
+    assert {row.outcome for row in answers[1]} == {"ok"}
+    for one, rows, message in ((broken, answers[0], "line 1"), (changed, answers[2], "changed")):
+        (row,) = rows
+        assert (row.outcome, row.reason, row.parent) == ("failed", "timeline", one["clip_id"])
+        assert message in str(row.message)
+        assert stage.advance(one, rows) == []
+
+
+def test_a_timeline_is_content_only_where_it_is_read(media: Media) -> None:
+    one = clip(media, 1, Timeline())
+    other = {**one, "timeline_sha256": "another"}
+    motion = CaptionsStage(CaptionsConfig(), Context(media, Clock()))
+    assert motion.key(one) == motion.key(other)
+    assert given_stage(media).key(one) != given_stage(media).key(other)
+    assert given_stage(media).fingerprint != given_stage(media, allow_empty=True).fingerprint
+
+
+def test_a_missing_prompt_is_a_user_error(scripted: Make, media: Media) -> None:
+    scripted(say_what_is_shown)
+    with pytest.raises(UserError, match="'sprot' not found"):
+        CaptionsStage(CaptionsConfig(backend="scripted", prompt="sprot"), Context(media, Clock()))
