@@ -13,6 +13,7 @@ import unicodedata
 VERSION = "1"
 LOOP = 3  # words of an n-gram
 LEAST_VARIETY = 0.3
+LEAST_SECONDS = 1.0  # over which claims are counted: one chunk may well have three actions
 MOST_WORDS = 200
 
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
@@ -20,7 +21,7 @@ _HEDGES = re.compile(
     r"\b(?:(?:appears?|seems?|looks) (?:to|like|as)|(?:seemingly|apparently|presumably|possibly|"
     r"perhaps|maybe|probably|likely)|(?:might|may|could) be|suggest(?:s|ing)|impl(?:ies|ying)|"
     r"as if|as though|it is (?:un)?clear|(?:not|un)certain|"
-    r"(?:in|of|from) (?:this|the|these) (?:image|photo|frame|video|clip|scene|segment|picture)s?|"
+    r"(?:in|of|from) (?:this|the|these) (?:image|photo|frame|video|clip|segment)s?|"
     r"(?:the|this|these) (?:image|photo|frame|video|clip|segment)s? "
     r"(?:shows?|depicts?|captures?|features?|begins?|starts?|ends?)|"
     r"previous (?:caption|segment|frame|clip)s?|"
@@ -93,7 +94,7 @@ def scores(text: str, before: str | None, seconds: float, wanted: str) -> dict[s
         "new": new(text, before),
         "change": change(text),
         "script": script(text, wanted),
-        "claims_per_second": claims(text) / seconds,
+        "claims_per_second": claims(text) / max(seconds, LEAST_SECONDS),
     }
 
 

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def clip(media: Media, number: int, timeline: Timeline | None = None) -> Record:
         "timeline_sha256": sha256_file(sidecar) if timeline is not None else None,
         "segments": [
             {"segment_id": segment_id(name, a, b), "a": a, "b": b}
-            for a, b in zip(EDGES, EDGES[1:], strict=False)
+            for a, b in pairwise(EDGES)
         ],
     }
 

@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+
+import vlm_prompts
+from corpus.errors import UserError
+
+TEXT = """---
+id: mine
+version: "3"
+purpose: a test
+output: {type: object}
+must_not: [lie]
+---
+# clip
+All {duration} s as {{json}}.
+# first
+From {start} to {end}.
+# next
+From {start}, after "{previous}".
+# unchained
+From {start} on.
+"""
+
+
+@pytest.mark.parametrize("name", vlm_prompts.available())
+def test_what_ships_can_be_asked(name: str) -> None:
+    prompt = vlm_prompts.load(name)
+    assert prompt.id == name and prompt.purpose and prompt.must_not
+    values = {"start": 2.0, "end": 4.5, "duration": 2.5, "previous": "A red car stops."}
+    asked = {section: prompt.render(section, **values) for section in vlm_prompts.PLACEHOLDERS}
+    assert "A red car stops." in asked["next"] and "from 2 s to 4.5 s" in asked["next"]
+    assert "A red car stops." not in asked["unchained"] and "2.5 seconds" in asked["clip"]
+    assert all('{"caption": "..."}' in text or "JSON" not in text for text in asked.values())
+    assert prompt.output["required"] == ["caption"]
+
+
+def test_rendering_inserts_values_and_nothing_else() -> None:
+    prompt = vlm_prompts.parse(TEXT, "mine.md")
+    assert prompt.name == "mine/3"
+    assert prompt.render("clip", duration=4.0) == "All 4 s as {json}."
+    hostile = "{start} {0} {previous.__class__} %s"
+    assert prompt.render("next", start=1.25, previous=hostile) == f'From 1.25, after "{hostile}".'
+
+
+def test_rendering_names_what_is_missing() -> None:
+    prompt = vlm_prompts.parse(TEXT, "mine.md")
+    with pytest.raises(UserError, match=r"section next: no value for \['previous'\]"):
+        prompt.render("next", start=1.0)
+    with pytest.raises(UserError, match="no section 'last', only clip, first, next, unchained"):
+        prompt.render("last")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("---\nid", "id", "front matter between two lines"),
+        ("purpose: a test\n", "", "purpose"),
+        ("purpose: a test", "purpose: a test\ncolour: red", "colour"),
+        ("must_not: [lie]", "must_not: []", "must_not"),
+        ("id: mine", "id: [", "front matter"),
+        ("# next\n", "# text\n", "needs the sections clip, first, next, unchained"),
+        ("# next\n", "# first\n", "each once"),
+        ("# clip", "hello\n# clip", "before the first section: hello"),
+        ("{previous}", "{before}", r"\['before'\] are no placeholders"),
+        ("{duration} s", "{previous}", r"section clip: \['previous'\] are no placeholders"),
+        ("{{json}}", "{json", "a literal brace is written twice"),
+        ("From {start} on.\n", "", "section unchained is empty"),
+    ],
+)
+def test_a_malformed_prompt_says_where_and_what(old: str, new: str, message: str) -> None:
+    assert old in TEXT
+    with pytest.raises(UserError, match=message) as error:
+        vlm_prompts.parse(TEXT.replace(old, new), "mine.md")
+    assert "mine.md" in str(error.value)
+
+
+def test_prompts_are_named_or_given_by_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.md"
+    path.write_text(TEXT)
+    assert vlm_prompts.load(str(path)).id == "mine"
+    with pytest.raises(UserError, match=r"'sprot' not found: name one of .*generic"):
+        vlm_prompts.load("sprot")
+    with pytest.raises(UserError, match=r"or a \.md file"):
+        vlm_prompts.load(str(tmp_path / "none.md"))
