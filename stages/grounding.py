@@ -16,6 +16,7 @@ import open_clip
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import SafetensorError
 
 from corpus.clock import Clock
 from corpus.errors import UserError
@@ -72,10 +73,9 @@ class Grounding:
                 # Without these, towers may be fetched before our own weights replace them.
                 pretrained_image=False,
                 pretrained_text=False,
-                require_pretrained=True,
             )
             self._tokenizer = open_clip.get_tokenizer(name)
-        except (RuntimeError, ValueError, OSError, TypeError) as error:
+        except (SafetensorError, RuntimeError, ValueError, OSError) as error:
             raise UserError(
                 f"scores: weights={self._folder} is no open_clip model ({error}): "
                 "name another folder, or set scores.use to [rules]"
