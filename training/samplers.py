@@ -9,6 +9,7 @@ Sizes: n frames, C latent channels, h x w latent pixels, D width. Features stay 
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +19,17 @@ TIME_FEATURES = 64
 TIME_SCALE = 1000.0  # t lies in [0, 1]; the sinusoids want it spread out
 PLACE_FEATURES = 16  # per axis
 PLACE_PERIOD = 64.0  # pixels after which the slowest place sinusoid comes round
+NARROWEST = 64  # features of the highest resolutions, which are the dearest
 
 
 class ConvBlock(nn.Module):
     """Depthwise 3x3, FiLM by the time features, pointwise SiLU pair, residual."""
 
-    def __init__(self, width: int, eps: float) -> None:
+    def __init__(self, width: int, time_width: int, eps: float) -> None:
         super().__init__()
         self.spatial = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.norm = nn.LayerNorm(width, eps)
-        self.film = nn.Linear(width, 2 * width)
+        self.film = nn.Linear(time_width, 2 * width)
         self.widen = nn.Linear(width, 2 * width)
         self.narrow = nn.Linear(2 * width, width)
         nn.init.zeros_(self.film.weight)
@@ -60,11 +62,11 @@ class Downsampler(nn.Module):
 
     def __init__(self, channels: int, width: int, factor: int, eps: float) -> None:
         super().__init__()
-        levels = int(math.log2(factor))
+        features = level_widths(width, factor)
         self.time = TimeEmbedding(width)
-        self.stem = nn.Linear(channels, width)
-        self.blocks = nn.ModuleList(ConvBlock(width, eps) for _ in range(levels + 1))
-        self.shrink = nn.ModuleList(nn.Linear(4 * width, width) for _ in range(levels))
+        self.stem = nn.Linear(channels, features[0])
+        self.blocks = nn.ModuleList(ConvBlock(each, width, eps) for each in features)
+        self.shrink = nn.ModuleList(nn.Linear(4 * a, b) for a, b in pairwise(features))
         self.place = nn.Linear(4 * PLACE_FEATURES, width, bias=False)
 
     def forward(self, x_nChw: Tensor, t_n: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
@@ -85,12 +87,12 @@ class Upsampler(nn.Module):
 
     def __init__(self, channels: int, width: int, factor: int, eps: float) -> None:
         super().__init__()
-        levels = int(math.log2(factor))
+        features = level_widths(width, factor)[::-1]
         self.norm = nn.RMSNorm(width, eps)
-        self.merge = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(levels + 1))
-        self.blocks = nn.ModuleList(ConvBlock(width, eps) for _ in range(levels + 1))
-        self.grow = nn.ModuleList(nn.Linear(width, 4 * width) for _ in range(levels))
-        self.head = nn.Linear(width, channels)
+        self.merge = nn.ModuleList(nn.Linear(2 * each, each) for each in features)
+        self.blocks = nn.ModuleList(ConvBlock(each, width, eps) for each in features)
+        self.grow = nn.ModuleList(nn.Linear(a, 4 * b) for a, b in pairwise(features))
+        self.head = nn.Linear(features[-1], channels)
 
     def forward(self, tokens_nPD: Tensor, skips: list[Tensor], time: Tensor) -> Tensor:
         """(n, C, h, w)."""
@@ -100,6 +102,12 @@ class Upsampler(nn.Module):
                 y = unquarter(self.grow[i - 1](y))
             y = self.blocks[i](self.merge[i](torch.cat([y, skip], -1)), time)
         return self.head(y).permute(0, 3, 1, 2)
+
+
+def level_widths(width: int, factor: int) -> list[int]:
+    """Features per resolution, from the highest to the towers' own: halved per doubling."""
+    levels = int(math.log2(factor))
+    return [max(width >> (levels - i), min(width, NARROWEST)) for i in range(levels + 1)]
 
 
 def quarter(x_nhwD: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ def document(of: Sample, config: SequenceConfig = PLAIN) -> Document:
     return build(of, Draws(0, of.key, 0), config, SPECIALS)
 
 
-def batch_of(rows: list[list[Document]], factor: int = 2, spare: int = 0) -> Batch:
-    return pack(rows, budget(rows, spare), SHAPE, factor, SPECIALS)
+def batch_of(rows: list[list[Document]], spare: int = 0) -> Batch:
+    return pack(rows, budget(rows, spare), SHAPE, 2, SPECIALS)
 
 
 def spoken(batch: Batch) -> Batch:
@@ -148,10 +148,11 @@ def test_sorted_equals_interleaved(model: TV2TV, batch: Batch) -> None:
         torch.testing.assert_close(ours, theirs, **CLOSE)
 
 
-@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("factor", [1, 2, 4])
 def test_every_parameter_learns(factor: int) -> None:
     model = small_model(factor=factor).train()
-    given = batch_of([[document(sample())]], factor)
+    rows = [[document(sample(shape=(SHAPE[0], 4, 8)))]]
+    given = pack(rows, budget(rows), (SHAPE[0], 4, 8), factor, SPECIALS)
     losses(model(given), given, model.config).total().backward()
     silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
