@@ -312,7 +312,7 @@ def filters(record: Record, width: int, height: int) -> str:
     curve = _HDR_CURVES.get(record["transfer"])
     if curve is None:
         matrix = "" if record["matrix"] == "rgb" else f":in_color_matrix={record['matrix']}"
-        return f"scale={w}:{h}:{_SCALE}{matrix},crop={width}:{height},format=rgb24"
+        return f"scale={w}:{h}:{_SCALE}{matrix},format=rgb24,crop={width}:{height}"
     linear = f"zscale=tin={curve}:pin=2020:min=2020_ncl:t=linear:npl=203,format=gbrpf32le"
     mapped = f"{linear},zscale=p=709,tonemap=mobius:desat=0,zscale=t=709:p=709:m=gbr:r=full"
-    return f"scale={w}:{h}:{_SCALE},crop={width}:{height},{mapped},format=gbrp,format=rgb24"
+    return f"scale={w}:{h}:{_SCALE},{mapped},format=gbrp,format=rgb24,crop={width}:{height}"

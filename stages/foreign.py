@@ -30,12 +30,13 @@ def decoder(record: dict[str, Any]) -> list[str]:
     """Begin of an ffmpeg command that decodes a record's film upright, on one thread.
 
     Damaged films decode the same way each time only on one thread. ``-copyts`` keeps the
-    timestamps of the file; a name is never read as an option, a protocol or a pattern.
+    timestamps of the file; a crop that only the container knows is not the probe's size. A name is
+    never read as an option, a protocol or a pattern.
     """
     path = Path(record["path"]).absolute()
     return [
         *(str(ffmpeg()), "-nostdin", "-hide_banner", "-loglevel", "repeat+warning", "-y"),
-        *("-threads", "1", "-filter_threads", "1"),
+        *("-threads", "1", "-filter_threads", "1", "-apply_cropping", "codec"),
         *("-protocol_whitelist", "file", "-format_whitelist", DEMUXERS),
         *("-copyts", "-i", f"file:{path}", "-map", f"0:{record['stream']}"),
     ]

@@ -19,6 +19,13 @@ Ticks = NDArray[np.int64]
 # Containers round times to their ticks; nobody sees a millisecond.
 MOST_TOLERANCE = Fraction(1, 1000)
 
+MOST_TICKS = 1 << 60
+
+
+def is_sane(time: int) -> bool:
+    """Whether a timestamp leaves room for arithmetic in 64 bits; a broken file's may not."""
+    return abs(time) < MOST_TICKS
+
 
 def tolerance(time_base: Sequence[int]) -> Fraction:
     """Seconds by which a timestamp may lie after the time it means: half a tick, at most 1 ms."""

@@ -23,6 +23,7 @@ from pydantic import Field
 from corpus.rows import Row
 from stages.child import ChildTrouble, run, twice
 from stages.foreign import DEMUXERS, Unfit, reading_limits
+from stages.media_time import is_sane
 from stages.stage import Record, Resources, StageConfig, VideoStage, merged
 
 CHILD = Path(__file__).with_name("probe_child.py")
@@ -143,6 +144,8 @@ class ProbeStage(VideoStage[ProbeConfig]):
             raise Unfit("timestamps", f"{facts['packets']} packets without a time or a key frame")
         tick = Fraction(*facts["time_base"])
         first, (last, length) = facts["first"], facts["last"]
+        if not (is_sane(first) and is_sane(last)):
+            raise Unfit("timestamps", f"pictures at ticks {first} to {last}")
         least, usual, most = facts["gaps"] or (length, length, length)
         # A last picture that claims to stay for hours is believed as little as any other.
         end = last + min(length or usual, max(1, int(Fraction(self.config.max_gap) / tick)))

@@ -90,8 +90,7 @@ def clip(media: Media, number: int, timeline: Timeline | None = None) -> Record:
         "timeline": str(sidecar) if timeline is not None else None,
         "timeline_sha256": sha256_file(sidecar) if timeline is not None else None,
         "segments": [
-            {"segment_id": segment_id(name, a, b), "a": a, "b": b}
-            for a, b in pairwise(EDGES)
+            {"segment_id": segment_id(name, a, b), "a": a, "b": b} for a, b in pairwise(EDGES)
         ],
     }
 

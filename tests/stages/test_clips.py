@@ -306,3 +306,34 @@ def test_hopeless_settings_are_refused() -> None:
         with pytest.raises(ValueError):
             ClipsConfig(**wrong)
     ClipsConfig(buckets=((97, 96),), encoding="rgb_lossless")
+
+
+def test_a_film_that_changes_its_size_midway_keeps_every_picture(tmp_path: Path) -> None:
+    """Broadcasts do this; ffmpeg builds its filters anew, and must neither lose nor repeat any."""
+    ticks = steady(30, BASE, 120, start=9000)
+    parts = [
+        write_film(
+            tmp_path / f"{n}.ts",
+            [np.kron(counter(60 * n + i), np.ones((n + 1, n + 1, 1), np.uint8)) for i in range(60)],
+            ticks[60 * n : 60 * n + 60],
+            BASE,
+            muxer="mpegts",
+        )
+        for n in (0, 1)
+    ]
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    (record,) = through(tmp_path, path, [(0.1, 4.0)])
+    frames = read_video(context(tmp_path).media.path(record["clip"]))
+    assert [read_counter(frame) for frame in frames] == [30 * j // 16 for j in range(len(frames))]
+
+
+def test_odd_sizes_survive_without_loss(tmp_path: Path) -> None:
+    pictures = np.random.default_rng(4).integers(0, 256, (40, 33, 27, 3), np.uint8)
+    path = write_film(
+        tmp_path / "a.mp4", pictures, [1024 * n for n in range(40)], Fraction(1, 16384),
+        codec="libx264rgb", pixels="rgb24", options={"qp": "0"},
+    )  # fmt: skip
+    (record,) = through(tmp_path, path, [(0.0, 2.5)], buckets=((27, 33),), encoding="rgb_lossless")
+    frames = read_video(context(tmp_path).media.path(record["clip"]))
+    assert (frames == pictures[: len(frames)]).all() and len(frames) == 37
