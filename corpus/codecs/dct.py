@@ -11,13 +11,14 @@ from importlib.resources import files
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import dctn, idctn
+from scipy.fft import dctn
 
 from corpus.codecs.base import Codec, CodecInfo, Frames, Latent
 
 TIME, SIDE, COLOURS = 4, 8, 3
 REVISION = "1"
 Order = NDArray[np.intp]
+Basis = NDArray[np.float32]
 
 
 class DctCodec(Codec):
@@ -42,8 +43,8 @@ class DctCodec(Codec):
             licence="Apache-2.0",
             settings={"channels": channels},
         )
-        self._first = zonal_order((1, SIDE, SIDE), kept)
-        self._rest = zonal_order((TIME, SIDE, SIDE), kept)
+        self._first = zonal_basis(1, kept)
+        self._rest = zonal_basis(TIME, kept)
 
     def _encode(self, frames: Frames) -> Latent:
         pixels = frames.astype(np.float32) / 127.5 - 1.0
@@ -74,30 +75,34 @@ def zonal_order(block: tuple[int, int, int], kept: int) -> Order:
     return np.lexsort((x.ravel(), y.ravel(), t.ravel(), weight.ravel()))[:kept]
 
 
-def _analyse(pixels: NDArray[np.float32], order: Order, time: int) -> Latent:
-    """(T, H, W, 3) to the kept coefficients (C, T/time, H/8, W/8), colour fastest."""
+def zonal_basis(time: int, kept: int) -> Basis:
+    """The kept orthonormal DCT waves of a ``time`` x 8 x 8 block, (time * 64, kept).
+
+    One product with this matrix gives the kept coefficients, and nothing is spent on the others.
+    """
+    block = (time, SIDE, SIDE)
+    size = time * SIDE * SIDE
+    waves = dctn(np.eye(size).reshape(size, *block), axes=(1, 2, 3), norm="ortho")
+    return waves.reshape(size, size)[:, zonal_order(block, kept)].astype(np.float32)
+
+
+def _analyse(pixels: NDArray[np.float32], basis: Basis, time: int) -> Latent:
+    """(T, H, W, 3) to the kept coefficients (C, T/time, H/8, W/8), colour fastest in C."""
     frames, height, width, _ = pixels.shape
-    blocks = pixels.reshape(
-        frames // time, time, height // SIDE, SIDE, width // SIDE, SIDE, COLOURS
-    ).transpose(0, 2, 4, 1, 3, 5, 6)
-    spectrum = dctn(blocks, axes=(3, 4, 5), norm="ortho")
-    kept = spectrum.reshape(*spectrum.shape[:3], -1, COLOURS)[..., order, :]
-    return np.moveaxis(kept.reshape(*kept.shape[:3], -1), 3, 0)
+    count, rows, columns = frames // time, height // SIDE, width // SIDE
+    blocks = pixels.reshape(count, time, rows, SIDE, columns, SIDE, COLOURS)
+    flat = blocks.transpose(0, 2, 4, 6, 1, 3, 5).reshape(-1, len(basis))
+    kept = (flat @ basis).reshape(count, rows, columns, COLOURS, -1)
+    return kept.transpose(4, 3, 0, 1, 2).reshape(-1, count, rows, columns)
 
 
-def _synthesise(latent: Latent, order: Order, time: int) -> NDArray[np.float32]:
-    """Inverse of `_analyse` with zeros for what was dropped."""
+def _synthesise(latent: Latent, basis: Basis, time: int) -> NDArray[np.float32]:
+    """Inverse of `_analyse`, with nothing in place of what was dropped."""
     _, count, rows, columns = latent.shape
-    spectrum = np.zeros((count, rows, columns, time * SIDE * SIDE, COLOURS), np.float32)
-    spectrum[..., order, :] = np.moveaxis(latent, 0, 3).reshape(
-        count, rows, columns, len(order), COLOURS
-    )
-    blocks = idctn(
-        spectrum.reshape(count, rows, columns, time, SIDE, SIDE, COLOURS),
-        axes=(3, 4, 5),
-        norm="ortho",
-    )
-    pixels = blocks.transpose(0, 3, 1, 4, 2, 5, 6)
+    kept = latent.reshape(-1, COLOURS, count, rows, columns).transpose(2, 3, 4, 1, 0)
+    flat = kept.reshape(-1, basis.shape[1]) @ basis.T
+    blocks = flat.reshape(count, rows, columns, COLOURS, time, SIDE, SIDE)
+    pixels = blocks.transpose(0, 4, 1, 5, 2, 6, 3)
     return pixels.reshape(count * time, rows * SIDE, columns * SIDE, COLOURS)
 
 
