@@ -162,7 +162,8 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
         return isinstance(self.backend, GivenBackend)
 
     def _known(self, record: Record) -> Known:
-        return Known.of(record) if self._reads_timeline() else Known()
+        seconds = record["chunks"] * self.context.clock.chunk_seconds
+        return Known.of(record, seconds) if self._reads_timeline() else Known()
 
     def _prompt_name(self) -> str:
         return self.prompt.name if self.prompt else str(self.backend.prompt)
@@ -202,7 +203,7 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
             shown=sight.shown(*chunks),
             before=sight.before(before),
             previous=text,
-            known=known.captions(start, end, second) if segment else known.metas(start, end),
+            known=known.captions(start, end, second) if segment else known.clip(start, end),
             prompt=self._render(section, start, end, text),
             schema=self.prompt.output if self.prompt else {},
             model=self.backend.model,

@@ -1,7 +1,7 @@
 """What a caption backend gets to see of a clip: frames with their true times, timeline rows."""
 
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -73,41 +73,49 @@ class Sight:
 
 @dataclass(frozen=True)
 class Known:
-    """What a film's timeline says, in seconds from a clip's frame 0.
+    """What a film's timeline says of one clip, in seconds from the clip's frame 0."""
 
-    Attributes:
-        timeline: in seconds of the film.
-        start: where the clip begins in the film.
-    """
-
-    timeline: Timeline = field(default_factory=Timeline)
-    start: float = 0.0
+    metas: tuple[Span, ...] = ()
+    rows: tuple[Span, ...] = ()
 
     @staticmethod
-    def of(record: dict[str, Any]) -> "Known":
+    def of(record: dict[str, Any], seconds: float) -> "Known":
         """Read a clip record's sidecar; nothing is known of a film without one.
+
+        Args:
+            seconds: the clip's length.
 
         Raises:
             UserError: it is unreadable, or not the one that was listed.
         """
         if record["timeline"] is None:
             return Known()
-        path = Path(record["timeline"])
-        timeline = read_timeline(path)
-        if sha256_file(path) != record["timeline_sha256"]:
-            raise UserError(f"timeline {path} has changed since it was listed: run again")
-        return Known(timeline, record["start"])
+        timeline = _timeline(record["timeline"], record["timeline_sha256"])
+        start = record["start"]
+        found = (_near(rows, start, seconds) for rows in (timeline.metas, timeline.captions))
+        return Known(*found)
 
     def captions(self, start: float, end: float, chunk: float) -> tuple[Span, ...]:
         """Caption rows of a segment: those that share half a chunk with it, or lie within it."""
-        return self._within(self.timeline.captions, start, end, LEAST_SHARE * chunk)
+        return overlapping(self.rows, start, end, LEAST_SHARE * chunk)
 
-    def metas(self, start: float, end: float) -> tuple[Span, ...]:
+    def clip(self, start: float, end: float) -> tuple[Span, ...]:
         """Meta rows of a clip: those that share half of it, or lie within it."""
-        return self._within(self.timeline.metas, start, end, (end - start) / 2)
+        return overlapping(self.metas, start, end, (end - start) / 2)
 
-    def _within(
-        self, rows: tuple[Span, ...], start: float, end: float, least: float
-    ) -> tuple[Span, ...]:
-        moved = (Span(row.start - self.start, row.end - self.start, row.text) for row in rows)
-        return overlapping(tuple(moved), start, end, least)
+
+@lru_cache(maxsize=8)  # a film's clips come one after the other
+def _timeline(name: str, sha256: str) -> Timeline:
+    timeline = read_timeline(Path(name))
+    if sha256_file(Path(name)) != sha256:
+        raise UserError(f"timeline {name} has changed since it was listed: run again")
+    return timeline
+
+
+def _near(rows: tuple[Span, ...], start: float, seconds: float) -> tuple[Span, ...]:
+    """Rows that touch a clip, in its own time."""
+    return tuple(
+        Span(row.start - start, row.end - start, row.text)
+        for row in rows
+        if row.end > start and row.start < start + seconds
+    )
