@@ -26,6 +26,7 @@ HUES = (
     (338, PINK),
 )
 BROWN_VALUE = 165  # orange below this is brown
+OLIVE_VALUE, OLIVE_HUE = 150, 50  # yellow below this value is green, or brown below this hue
 PINK_SATURATION, PINK_VALUE = 0.5, 170  # red that is pale and light is pink
 
 
@@ -38,6 +39,8 @@ def name_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     for low, (high, name) in zip((0, *(end for end, _ in HUES)), HUES, strict=False):
         names[(hue >= low) & (hue < high)] = name
     names[(names == ORANGE) & (value < BROWN_VALUE)] = BROWN
+    olive = (names == YELLOW) & (value < OLIVE_VALUE)
+    names[olive] = np.where(hue[olive] < OLIVE_HUE, BROWN, GREEN)
     names[(names == RED) & (saturation < PINK_SATURATION) & (value > PINK_VALUE)] = PINK
     colourless = (saturation * value < GREY_CHROMA) | (saturation < GREY_SATURATION)
     names[colourless] = GREY

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stages.captioning import colours, optics
 from stages.captioning.colours import Look
 from stages.captioning.movers import Mask, Mover, find_movers
-from stages.captioning.optics import STILL, Frames, Step
+from stages.captioning.optics import STILL, Frames, Similarity, Step
 
 SLOW = 4  # steps joined for what is too slow to see from one to the next
 SLOW_REACH = 8.0  # pixels over such a joint step that flow still follows well
@@ -21,9 +21,11 @@ PLACE_DRIFT = 0.03  # camera travel up to which first and last frames can be com
 END_FRAMES = 2
 CHANGED = 24.0  # grey levels
 CHANGE_AREA = 0.004, 0.5  # share of the picture
-GROWN = 9  # pixels around movers where changes are theirs
-OUTLINE = 3  # pixels
-CLEARER = 1.5  # ratio of contrast along the outline that tells appearing from vanishing
+GROWN = 25  # pixels around movers where changes are theirs
+OUTLINE = 5  # pixels
+NEAR = 3.0  # pixels
+SHIFT = 2  # pixels by which still things may seem to move
+CLEARER = 1.3  # ratio of contrast along the outline that tells appearing from vanishing
 STIR = 3.0  # grey levels that count as any change at all
 
 
@@ -33,7 +35,7 @@ class Camera:
 
     Attributes:
         known: whether the picture tells.
-        right, down: where the camera turns or travels, shares of width and height.
+        right, down: where the camera turns or travels, shares of the short side.
         closer: natural logarithm of the growth of the picture.
         shake: root mean square of the trembling around the smooth path, share of the short side.
     """
@@ -47,7 +49,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Motion:
-    """A region that moves on its own; units as in `movers.Mover`."""
+    """A region that moves on its own; see `movers.Mover`. Ways are shares of the short side."""
 
     x: float
     y: float
@@ -65,7 +67,7 @@ class Change:
     """A region that changed without having moved there.
 
     Attributes:
-        kind: ``appears``, ``vanishes``, or ``changes`` where it cannot be told.
+        kind: ``appears`` or ``vanishes``.
         x, y: centre, shares of width and height.
         area: share of the picture.
         colour: of what appeared or vanished.
@@ -113,7 +115,9 @@ def measure(frames: Frames, seconds: float) -> Measurement:
         camera = _camera(fast, slow, grey.shape[1:])
         names = colours.name_pixels(small)
         still = camera.known and max(abs(camera.right), abs(camera.down)) < PLACE_DRIFT
-        motions, ground = _motions(fast, slow if still else [], names)
+        side = min(grey.shape[1:])
+        total = Similarity(camera.closer, 0.0, -camera.right * side, -camera.down * side)
+        motions, ground = _motions(fast, slow if still else [], total, names)
         changes = _changes(small, ground) if still else ()
         return Measurement(
             seconds=seconds,
@@ -149,8 +153,8 @@ def _camera(fast: list[Step], slow: list[Step], shape: tuple[int, ...]) -> Camer
         joined += SLOW
     total += path[joined:].sum(axis=0)
     return Camera(
-        right=float(-total[0] / width),
-        down=float(-total[1] / height),
+        right=float(-total[0] / min(height, width)),
+        down=float(-total[1] / min(height, width)),
         closer=float(total[2]),
         shake=_shake(path[:, :2]) / min(height, width),
     )
@@ -168,13 +172,13 @@ def _shake(velocity: NDArray[np.float64]) -> float:
 
 
 def _motions(
-    fast: list[Step], slow: list[Step], names: NDArray[np.uint8]
+    fast: list[Step], slow: list[Step], camera: Similarity, names: NDArray[np.uint8]
 ) -> tuple[tuple[Motion, ...], Mask]:
     """Movers of both time scales, and where in the picture they have been."""
     ground = np.zeros(names.shape[1:], bool)
     found = []
     for steps, stride in ((fast, 1), (slow, SLOW)):
-        for mover in find_movers(steps):
+        for mover in find_movers(steps, camera):
             if stride > 1 and (mover.footprint & ground).any():
                 continue
             ground |= mover.footprint
@@ -198,45 +202,72 @@ def _motion(mover: Mover, colour: str) -> Motion:
 
 
 def _changes(small: Frames, moved: Mask) -> tuple[Change, ...]:
-    """Regions that differ between the first and last frames, apart from what moved."""
+    """Things that stand in the last frames and not in the first, or the other way round, apart
+    from what moved."""
     first, last = (
         end.astype(np.float32).mean(axis=0) for end in (small[:END_FRAMES], small[-END_FRAMES:])
     )
-    difference = last - first
-    difference -= np.median(difference, axis=(0, 1))
-    changed = cv2.GaussianBlur(np.abs(difference).max(axis=-1), (0, 0), 1.0) > CHANGED
+    difference = _difference(first, last)
+    changed = difference > CHANGED
     changed &= ~cv2.dilate(moved.astype(np.uint8), np.ones((GROWN, GROWN), np.uint8)).astype(bool)
     closed = cv2.morphologyEx(changed.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
-    count, labels, _stats, centres = cv2.connectedComponentsWithStats(closed)
-    height, width = changed.shape
+    count, labels, _, centres = cv2.connectedComponentsWithStats(closed)
     found = []
     for label in range(1, count):
         region = labels == label
-        area = region.sum() / region.size
-        if CHANGE_AREA[0] <= area <= CHANGE_AREA[1]:
-            kind = _kind(first, last, region)
-            shown = first if kind == "vanishes" else last
-            names = colours.name_pixels(shown.astype(np.uint8))[None]
-            x, y = centres[label]
-            colour = colours.own_colour(names, region[None])
-            found.append(Change(kind, float(x / width), float(y / height), float(area), colour))
+        area = float(region.mean())
+        kind = _kind(first, last, region) if CHANGE_AREA[0] <= area <= CHANGE_AREA[1] else None
+        if kind is not None:
+            names = colours.name_pixels((first if kind == "vanishes" else last).astype(np.uint8))
+            x, y = centres[label] / region.shape[::-1]
+            # Blurred edges reach into the ground: the colour is read where the change is greatest.
+            sure = region & (difference >= np.median(difference[region]))
+            colour = colours.own_colour(names[None], sure[None])
+            found.append(Change(kind, float(x), float(y), area, colour))
     return tuple(sorted(found, key=lambda change: -change.area))
 
 
-def _kind(first: NDArray[np.float32], last: NDArray[np.float32], region: Mask) -> str:
-    """What stands out from its surroundings is the thing; what does not is the ground."""
-    mask = region.astype(np.uint8)
-    square = np.ones((OUTLINE, OUTLINE), np.uint8)
-    edge = (cv2.dilate(mask, square) > 0) & (cv2.erode(mask, square) == 0)
-    before, after = (_contrast(image)[edge].mean() for image in (first, last))
+def _difference(first: NDArray[np.float32], last: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Grey levels (H, W) by which pictures differ that may be shifted by a pixel or two."""
+    exposure = np.median(last - first, axis=(0, 1)).astype(np.float32)
+    square = np.ones((2 * SHIFT + 1, 2 * SHIFT + 1), np.uint8)
+    difference = np.zeros(first.shape[:2], np.float32)
+    for one, other in ((first + exposure, last), (last - exposure, first)):
+        above = other - cv2.dilate(one, square)
+        below = cv2.erode(one, square) - other
+        beyond = np.maximum(above, below).max(axis=-1)
+        difference = np.maximum(difference, cv2.GaussianBlur(beyond, (0, 0), 1.0))
+    return difference
+
+
+def _kind(first: NDArray[np.float32], last: NDArray[np.float32], region: Mask) -> str | None:
+    """What stands out from its surroundings is the thing; what does not is the ground.
+
+    None where both do: something changes there, and it cannot be said what.
+    """
+    before, after = _outline(first, region), _outline(last, region)
     if after > CLEARER * before:
         return "appears"
-    return "vanishes" if before > CLEARER * after else "changes"
+    return "vanishes" if before > CLEARER * after else None
 
 
-def _contrast(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    grey = cv2.GaussianBlur(image.mean(axis=-1), (0, 0), 1.0)
-    return np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
+def _outline(image: NDArray[np.float32], region: Mask) -> float:
+    """Mean colour distance across a region's outline, grey levels."""
+    mask = region.astype(np.uint8)
+    square = np.ones((OUTLINE, OUTLINE), np.uint8)
+    inner, outer = cv2.erode(mask, square) > 0, cv2.dilate(mask, square) == 0
+    if not inner.any():
+        inner = region
+    edge = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, square).astype(bool)
+    inside, outside = _local_mean(image, inner), _local_mean(image, outer)
+    return float(np.linalg.norm(inside - outside, axis=-1)[edge].mean())
+
+
+def _local_mean(image: NDArray[np.float32], mask: Mask) -> NDArray[np.float32]:
+    """Mean colour (H, W, 3) of the masked pixels near every pixel."""
+    weight = mask.astype(np.float32)[..., None]
+    total = cv2.GaussianBlur(image * weight, (0, 0), NEAR)
+    return total / (cv2.GaussianBlur(weight, (0, 0), NEAR)[..., None] + 1e-6)
 
 
 def _stir(grey: Frames) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from stages.captioning.optics import STILL, Float, Step
+from stages.captioning.optics import Float, Similarity, Step
 
 Mask = NDArray[np.bool_]
 
@@ -26,11 +26,14 @@ LEAST_CHANGE = 4.0  # grey levels
 NOISE_SHARE = 2.5  # and this multiple of the picture's usual change
 EXPLAINED = 0.5  # share of the change that may remain when the flow is followed
 SMOOTH = 1.5  # pixels
+LEAST_DRIFT = 1.0  # pixels of camera motion from which parallax is reckoned with
 REACH = 5  # pixels by which voxels join their neighbours
 LEAST_MASS = 1e-3  # share of all voxels
 LEAST_TIME = 0.15  # share of all steps
 SAME_PLACE = 0.5  # overlap of footprints, relative to the smaller
-PARALLAX_WITH = 8.0  # near things outrun the camera's motion by up to this factor
+SAME_SPEED = 0.5  # difference of velocities, relative to the faster
+NEARBY = 0.3  # of the short side, between the parts of one thing
+PARALLAX_WITH = 12.0  # near things outrun the camera's motion by up to this factor
 PARALLAX_AGAINST = 1.2  # far things lag behind it by at most this one
 
 
@@ -40,7 +43,7 @@ class Mover:
 
     Attributes:
         x, y: where it is on average, shares of width and height.
-        dx, dy: how far it goes in all, shares of width and height; right and down are positive.
+        dx, dy: how far it goes in all, shares of the short side; right and down are positive.
         path_x, path_y: the same without regard to direction: larger where it goes to and fro.
         area: mean share of the picture that moves at a time.
         mass: share of all voxels, for ranking.
@@ -60,15 +63,19 @@ class Mover:
     voxels: Mask
 
 
-def find_movers(steps: Sequence[Step]) -> list[Mover]:
-    """All movers, the weightiest first."""
+def find_movers(steps: Sequence[Step], camera: Similarity) -> list[Mover]:
+    """All movers, the weightiest first.
+
+    Args:
+        camera: its motion over all steps together.
+    """
     if not steps:
         return []
     moving = np.stack([_moving(step) for step in steps])
     residual = np.stack([step.residual for step in steps])
     tracks = [track for way in WAYS for track in _tracks(moving, residual, way)]
-    movers = [_mover(group, residual) for group in _same_place(tracks)]
-    kept = [mover for mover in movers if not _is_parallax(mover, steps)]
+    movers = [_mover(group, residual) for group in _join(tracks, residual)]
+    kept = [mover for mover in movers if not _is_parallax(mover, camera)]
     return sorted(kept, key=lambda mover: -mover.mass)
 
 
@@ -104,29 +111,47 @@ def _tracks(moving: Mask, residual: Float, way: tuple[float, float]) -> list[Mas
     return found
 
 
-def _same_place(tracks: Sequence[Mask]) -> list[list[Mask]]:
-    """Group tracks whose footprints overlap."""
-    groups: list[tuple[Mask, list[Mask]]] = []
+def _join(tracks: Sequence[Mask], residual: Float) -> list[list[Mask]]:
+    """Group tracks that are one thing: in the same place, or side by side going the same way.
+
+    A plain thing shows its motion only at its front and its back.
+    """
+    groups: list[list[Mask]] = []
     for track in sorted(tracks, key=lambda track: -int(track.sum())):
-        footprint = track.any(axis=0)
-        for index, (place, members) in enumerate(groups):
-            shared = (place & footprint).sum() / min(place.sum(), footprint.sum())
-            if shared > SAME_PLACE:
-                groups[index] = place | footprint, [*members, track]
+        for members in groups:
+            if _overlap(members, track) or _abreast(members, track, residual):
+                members.append(track)
                 break
         else:
-            groups.append((footprint, [track]))
-    return [members for _, members in groups]
+            groups.append([track])
+    return groups
+
+
+def _overlap(members: Sequence[Mask], track: Mask) -> bool:
+    place, footprint = np.any(members, axis=(0, 1)), np.any(track, axis=0)
+    shared = np.logical_and(place, footprint).sum()
+    return bool(shared > SAME_PLACE * min(place.sum(), footprint.sum()))
+
+
+def _abreast(members: Sequence[Mask], track: Mask, residual: Float) -> bool:
+    """Whether a track goes with the first of the members: near it and as fast."""
+    first = members[0]
+    one, other = (residual[mask].mean(axis=0) for mask in (first, track))
+    if np.hypot(*(one - other)) > SAME_SPEED * max(np.hypot(*one), np.hypot(*other)):
+        return False
+    _, height, width = track.shape
+    distance = cv2.distanceTransform((~np.any(first, axis=0)).astype(np.uint8), cv2.DIST_L2, 3)
+    gap = float(distance[np.any(track, axis=0)].min())
+    return gap <= NEARBY * min(height, width)
 
 
 def _mover(tracks: Sequence[Mask], residual: Float) -> Mover:
     voxels = np.logical_or.reduce(tracks)
-    _count, height, width = voxels.shape
-    size = np.array([width, height])
+    _, height, width = voxels.shape
     areas = voxels.sum(axis=(1, 2))
     velocity = [residual[t][voxels[t]].mean(axis=0) for t in np.flatnonzero(areas)]
-    dx, dy = np.sum(velocity, axis=0) / size
-    path_x, path_y = np.abs(velocity).sum(axis=0) / size
+    dx, dy = np.sum(velocity, axis=0) / min(height, width)
+    path_x, path_y = np.abs(velocity).sum(axis=0) / min(height, width)
     _, rows, columns = np.nonzero(voxels)
     return Mover(
         x=float((columns.mean() + 0.5) / width),
@@ -142,19 +167,18 @@ def _mover(tracks: Sequence[Mask], residual: Float) -> Mover:
     )
 
 
-def _is_parallax(mover: Mover, steps: Sequence[Step]) -> bool:
+def _is_parallax(mover: Mover, camera: Similarity) -> bool:
     """Whether a moving camera alone may make a region move like this, for being near or far."""
     height, width = mover.footprint.shape
-    x, y = np.float32((mover.x - 0.5) * width), np.float32((mover.y - 0.5) * height)
-    active = mover.voxels.any(axis=(1, 2))
-    cameras = [step.camera or STILL for step, on in zip(steps, active, strict=True) if on]
-    across, down = np.sum([camera.flow(x, y) for camera in cameras], axis=0)
-    own = np.array([mover.dx * width, mover.dy * height])
-    camera = np.array([across, down])
-    speed, own_speed = float(np.hypot(*camera)), float(np.hypot(*own))
-    if speed < LEAST_FLOW * len(cameras) ** 0.5 or own_speed == 0:
+    x = np.array((mover.x - 0.5) * width, np.float32)
+    y = np.array((mover.y - 0.5) * height, np.float32)
+    active = float(mover.voxels.any(axis=(1, 2)).mean())
+    drift = camera.flow(x, y) * active
+    own = np.array([mover.dx, mover.dy]) * min(height, width)
+    speed, own_speed = float(np.hypot(*drift)), float(np.hypot(*own))
+    if speed < LEAST_DRIFT or own_speed == 0:
         return False
-    cosine = float(own @ camera) / (speed * own_speed)
+    cosine = float(own @ drift) / (speed * own_speed)
     if abs(cosine) < np.cos(np.pi / 6):
         return False
     return own_speed < (PARALLAX_WITH if cosine > 0 else PARALLAX_AGAINST) * speed

@@ -1,7 +1,5 @@
 """How much is new at each boundary between chunks: where to cut a clip into actions."""
 
-import itertools
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -43,9 +41,8 @@ def novelty(
 
 def _flow_energy(grey: optics.Frames) -> NDArray[np.float64]:
     """(T, 1) mean flow in pixels; the first frame shares the second's."""
-    engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    pairs = itertools.pairwise(grey)
-    means = [float(np.hypot(*np.moveaxis(engine.calc(a, b, None), -1, 0)).mean()) for a, b in pairs]
+    flows = optics.flows(grey, optics.PRESET_FAST)
+    means = [float(np.hypot(flow[..., 0], flow[..., 1]).mean()) for flow in flows]
     return np.array([means[:1] + means]).T if means else np.zeros((len(grey), 1))
 
 

@@ -6,9 +6,9 @@ sampling, one thread.
 """
 
 import contextlib
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ Frames = NDArray[np.uint8]
 Float = NDArray[np.float32]
 
 SHORT_SIDE = 128
+PRESET_FAST, PRESET_MEDIUM = 1, 2  # of OpenCV's DIS flow
 BLUR = 1.0  # pixels; against sensor noise and compression
 GRID = 6  # pixels between the points that vote for the camera's motion
 CELLS = 6, 8  # every cell of this raster (short x long side) has one vote, however much texture
@@ -104,13 +105,18 @@ class Step:
     unexplained: Float
 
 
+def flows(grey: Frames, preset: int = PRESET_MEDIUM) -> list[Float]:
+    """Dense flow (H, W, 2) in pixels between consecutive (T, H, W) frames."""
+    engine = cv2.DISOpticalFlow.create(preset)
+    start = np.zeros((*grey.shape[1:], 2), np.float32)
+    pairs = pairwise(grey)
+    return [np.asarray(engine.calc(a, b, start.copy()), np.float32) for a, b in pairs]
+
+
 def steps(grey: Frames) -> list[Step]:
     """One `Step` per consecutive pair of (T, H, W) frames."""
-    engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return [
-        step(before, after, engine.calc(before, after, None))
-        for before, after in itertools.pairwise(grey)
-    ]
+    pairs = zip(pairwise(grey), flows(grey), strict=True)
+    return [step(before, after, flow) for (before, after), flow in pairs]
 
 
 def step(before: Frames, after: Frames, flow: Float) -> Step:

@@ -16,11 +16,12 @@ Kind = Literal["camera", "mover", "change", "light", "colour", "still", "look"]
 # Travel of the camera that is named: a base, and more for longer stretches.
 TRAVEL, TRAVEL_PER_SECOND = 0.012, 0.008
 SECOND_AXIS = 0.45  # share of the larger travel from which the smaller one is named too
-GROWTH = 0.03
+GROWTH, GROWTH_PER_TRAVEL = 0.03, 0.2  # depth and turning look a little like growth
 SHAKE = 0.02
-MASS, MASS_MOVING_CAMERA = 0.003, 0.008
+OVER_SHAKE = 1.5  # travel must stand out from the shake by this factor
+MASS, MASS_MOVING_CAMERA = 0.002, 0.008
 MOVERS, CHANGES = 3, 2
-SHORT_WAY = 0.02  # share of width or height that a named way covers at least
+SHORT_WAY = 0.02  # share of the short side that a named way covers at least
 STRAIGHT = 0.6  # share of all travel that goes one way, else it is to and fro
 AXIS = 2.0  # ratio of travel along two axes from which only one is named
 DIAGONAL = 0.5  # share of the larger displacement from which both are named
@@ -72,11 +73,12 @@ def camera_claims(camera: Camera, seconds: float) -> list[Claim]:
     if not camera.known:
         return []
     found = [Claim("camera", "shake")] if camera.shake > SHAKE else []
-    least = TRAVEL + TRAVEL_PER_SECOND * seconds + (2 * camera.shake if found else 0)
+    least = TRAVEL + TRAVEL_PER_SECOND * seconds + (OVER_SHAKE * camera.shake if found else 0)
     ways = _ways(camera.right, camera.down, SECOND_AXIS, least)
     if ways:
         found.append(Claim("camera", "+".join(ways)))
-    if abs(camera.closer) > GROWTH:
+    travel = abs(camera.right) + abs(camera.down) + camera.shake
+    if abs(camera.closer) > GROWTH + GROWTH_PER_TRAVEL * travel:
         found.append(Claim("camera", "in" if camera.closer > 0 else "out"))
     return found or [Claim("camera", "static")]
 
@@ -87,8 +89,8 @@ def mover_claim(motion: Motion) -> Claim | None:
     net = abs(motion.dx) + abs(motion.dy)
     if path < SHORT_WAY:
         return None
-    if net >= STRAIGHT * path and net >= SHORT_WAY:
-        what = "+".join(_ways(motion.dx, motion.dy, DIAGONAL, 0.0))
+    if net >= STRAIGHT * path and max(abs(motion.dx), abs(motion.dy)) >= SHORT_WAY / 2:
+        what = "+".join(_ways(motion.dx, motion.dy, DIAGONAL, SHORT_WAY / 2))
     elif motion.path_x > AXIS * motion.path_y:
         what = "sideways"
     else:
@@ -149,12 +151,12 @@ def _distinct(found: Sequence[Claim]) -> list[Claim]:
 # -- words -------------------------------------------------------------------------------------
 
 TURNS = {
-    "left": ("pans left", "turns to the left"),
-    "right": ("pans right", "turns to the right"),
-    "up": ("tilts up", "rises"),
-    "down": ("tilts down", "sinks"),
-    "in": ("moves in", "comes closer"),
-    "out": ("moves back", "draws away"),
+    "left": ("pans left", "swings left"),
+    "right": ("pans right", "swings right"),
+    "up": ("tilts up", "swings up"),
+    "down": ("tilts down", "swings down"),
+    "in": ("zooms in", "moves in"),
+    "out": ("zooms out", "moves back"),
     "shake": ("shakes", "trembles"),
 }
 STATIC = ("The camera holds still", "The view stays fixed")
@@ -174,7 +176,6 @@ THINGS = ("area", "shape")
 CHANGED = {
     "appears": ("appears", "comes into view"),
     "vanishes": ("disappears", "vanishes"),
-    "changes": ("changes", "looks different now"),
 }
 STILLNESS = {
     "nothing": ("nothing moves", "nothing in the picture moves"),
