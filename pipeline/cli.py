@@ -191,7 +191,6 @@ def train(
 
     path = find_config(config)  # before what takes seconds to import
     from training.api import train as train_model
-
     from training.config import load_config
 
     resolved = load_config(path, overrides or ())
@@ -240,6 +239,74 @@ def generate(
     )
     for name, path in files.items():
         typer.echo(f"{name}: {path}")
+
+
+@app.command()
+def evaluate(
+    run: Annotated[
+        Path, typer.Argument(help="Folder that `tv2tv train` made.", show_default=False)
+    ],
+    shards: Annotated[
+        Path, typer.Option(help="The arena shards it was trained on.", show_default=False)
+    ],
+    instructions: Annotated[int, typer.Option(min=1, help="How many are judged.")] = 96,
+    seed: Annotated[int, typer.Option(help="Of the instructions and all sampling.")] = 0,
+    guidance: Annotated[
+        float | None, typer.Option(help="Weight of the text; by default the run's own.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Solver steps; by default the run's own.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+) -> None:
+    """Count how often a word put in the middle of a film is obeyed.
+
+    For models of the arena, whose films an oracle reads: real film before the instruction, the
+    model's own after it.
+
+    Example:
+
+    * `tv2tv evaluate runs/first --shards corpus/shards/main`
+    """
+    from training.api import evaluate as measure
+
+    found = measure(
+        run,
+        shards,
+        instructions=instructions,
+        seed=seed,
+        guidance=guidance,
+        steps=steps,
+        out=out,
+    )
+    typer.echo(json.dumps(found.to_json(), indent=2))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("demo"),
+    videos: Annotated[
+        Path | None,
+        typer.Option("--input", help="A folder of your own videos instead of game footage."),
+    ] = None,
+) -> None:
+    """Go the whole way once: footage, corpora, training, films, and a page that shows them.
+
+    Takes some minutes on two cores, without GPU, weights or network. Call it again to go on where
+    it was stopped.
+
+    Example:
+
+    * `tv2tv demo --out demo --input my-videos/`
+    """
+    from pipeline.demo import Sizes, closing_words
+    from pipeline.demo import demo as go
+    from pipeline.progress import view_for
+
+    console = Console()
+    page = go(out, videos, Sizes(), view_for(console))
+    for text in closing_words(out, page):
+        _say(console, text)
 
 
 def parse_say(text: str) -> tuple[float, str]:

@@ -1,0 +1,226 @@
+"""`tv2tv demo`: the whole way once, on small defaults, from footage to a page of films.
+
+Two legs. The *arena* leg uses a world whose truth is known: it trains until words are obeyed and
+has the oracle count how often an instruction given in the middle of a film is carried out. The
+*films* leg takes footage of a real game (or the user's own videos) through shot detection, measured
+captions and shards, and trains on those for a short while.
+
+Everything lies under one folder. A second call resumes: what is durable is not made again.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from corpus.errors import UserError
+from corpus.shards import ShardSet
+from pipeline.demo_page import Film, Leg, write_page
+from pipeline.plan import make_plan
+from pipeline.progress import View
+from pipeline.recipe import CONFIGS, load_recipe
+from pipeline.report import write_report
+from pipeline.runner import Result, run
+from training.api import evaluate, generate, train
+from training.config import load_config
+from worlds.record import MANIFEST, record_arena, record_doom
+
+SHARDS = "main"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything; the defaults fit two cores and ten minutes.
+
+    Attributes:
+        episodes: arena episodes to learn from, 4 s each.
+        footage: seconds of game to record.
+        instructions: mid-film instructions that the oracle judges.
+        arena, films: overrides of the two training configs.
+    """
+
+    episodes: int = 600
+    footage: float = 180.0
+    instructions: int = 96
+    arena: tuple[str, ...] = ()
+    films: tuple[str, ...] = ()
+
+
+@dataclass
+class Steps:
+    """Announces the steps of the demo and keeps how long each took."""
+
+    view: View
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def take(self, name: str, work: Callable[[], Any]) -> Any:
+        self.view.say(f"-- {name}")
+        begun = time.monotonic()
+        result = work()
+        self.seconds[name] = time.monotonic() - begun
+        return result
+
+
+def demo(out: Path, videos: Path | None, sizes: Sizes, view: View) -> Path:
+    """Run everything; the path of the page.
+
+    Args:
+        videos: the user's own footage for the films leg; recorded from the game when None.
+    """
+    if videos is not None and not videos.exists():
+        raise UserError(f"--input {videos} does not exist: name a folder of videos")
+    out.mkdir(parents=True, exist_ok=True)
+    steps = Steps(view)
+    arena = _arena(out / "arena", sizes, steps)
+    films = _films(out / "films", videos, sizes, steps)
+    return write_page(out / "index.html", [arena, films], steps.seconds)
+
+
+def _arena(folder: Path, sizes: Sizes, steps: Steps) -> Leg:
+    """The leg with an oracle."""
+    footage = folder / "footage"
+    steps.take("arena: film episodes", lambda: _record(footage, record_arena, sizes.episodes))
+    result = _corpus("arena", "arena", footage / MANIFEST, folder, steps)
+    trained = _train("arena", "train-tiny", sizes.arena, folder, steps)
+    counted = steps.take(
+        f"arena: {sizes.instructions} instructions, judged by the oracle",
+        lambda: evaluate(
+            trained,
+            folder / "corpus" / "shards" / SHARDS,
+            instructions=sizes.instructions,
+            out=folder / "obedience.json",
+        ),
+    )
+    says: list[list[tuple[float, str]]] = [[], [(1.5, "paint")], [(1.5, "blink")]]
+    films = steps.take(
+        "arena: generate films", lambda: [_film(folder, "arena", say, 4.0) for say in says]
+    )
+    return Leg(
+        title="A world with an oracle: the arena",
+        text="A sprite in a small world does one of eight things every quarter of a second. The "
+        "model writes the next word, then draws the chunk that carries it out. The same start "
+        "frame, first left to itself, then told what to do after 1.5 seconds:",
+        levels=_levels(result),
+        report=steps.take("arena: report", lambda: write_report(folder / "corpus")),
+        run=trained,
+        shards=_totals(folder),
+        films=tuple(films),
+        obedience=counted.to_json(),
+        next=(
+            _command(folder, [(1.0, "left"), (2.0, "jump")], 4.0),
+            f"tv2tv status {folder / 'corpus'}",
+            f"tv2tv train {CONFIGS.name}/train-tiny.yaml --shards "
+            f"{folder / 'corpus' / 'shards' / SHARDS} --out {folder / 'run-4s'} "
+            "--set captions.every=clip",
+        ),
+    )
+
+
+def _films(folder: Path, videos: Path | None, sizes: Sizes, steps: Steps) -> Leg:
+    """The leg with real footage: recorded here, or the user's own."""
+    given = videos
+    if given is None:
+        footage = folder / "footage"
+        steps.take("films: record the game", lambda: _record(footage, record_doom, sizes.footage))
+        given = footage / MANIFEST
+    result = _corpus("films", "films", given, folder, steps)
+    if result.counts["clips"].ok == 0:
+        raise UserError(
+            f"no clip of {given} came through the pipeline: "
+            f"`tv2tv status {folder / 'corpus'}` says why; name other footage with --input"
+        )
+    trained = _train("films", "train-films", sizes.films, folder, steps)
+    say = [(1.5, "The camera pans left.")]
+    film = steps.take("films: generate a film", lambda: _film(folder, "films", say, 3.0))
+    return Leg(
+        title="Your videos" if videos else "Footage of a real game: Doom",
+        text="Cuts are found, clips normalised, and every two seconds are captioned from what is "
+        "measured: camera motion, what moves where, what appears. This model has seen a minute of "
+        "training, enough to see the machinery turn, not to see a game.",
+        levels=_levels(result),
+        report=steps.take("films: report", lambda: write_report(folder / "corpus")),
+        run=trained,
+        shards=_totals(folder),
+        films=(film,),
+        obedience=None,
+        next=(
+            f"tv2tv run films --input YOUR_VIDEOS --corpus {folder / 'my-corpus'}",
+            f"tv2tv train {CONFIGS.name}/train-films.yaml --shards "
+            f"{folder / 'corpus' / 'shards' / SHARDS} --out {folder / 'longer'} --set steps=5000",
+        ),
+    )
+
+
+def _record(footage: Path, record: Callable[[Path, Any], Path], amount: float) -> None:
+    """Film a world, once."""
+    if not (footage / MANIFEST).exists():
+        record(footage, amount)
+
+
+def _corpus(name: str, recipe: str, given: Path, folder: Path, steps: Steps) -> Result:
+    """Bring footage through the pipeline."""
+
+    def work() -> Result:
+        plan = make_plan(load_recipe(recipe), folder / "corpus")
+        return run(plan, str(given), steps.view)
+
+    result: Result = steps.take(f"{name}: films to shards", work)
+    return result
+
+
+def _train(name: str, config: str, overrides: Sequence[str], folder: Path, steps: Steps) -> Path:
+    shards = folder / "corpus" / "shards" / SHARDS
+    resolved = load_config(CONFIGS / f"{config}.yaml", overrides)
+    trained: Path = steps.take(
+        f"{name}: train, {resolved.steps} steps",
+        lambda: train(resolved, shards, folder / "run", resume=True),
+    )
+    return trained
+
+
+def _film(folder: Path, name: str, say: list[tuple[float, str]], seconds: float) -> Film:
+    words = " ".join(text.strip(".").replace(" ", "-").lower() for _, text in say) or "free"
+    out = folder / "films" / f"{name}-{words}.mp4"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    made = generate(folder / "run", "", None, say, seconds, out)
+    title = f"told at {say[0][0]} s: “{say[0][1]}”" if say else "left to itself"
+    return Film(title, _command(folder, say, seconds, out), made["film"], made["strip"])
+
+
+def _command(
+    folder: Path, say: list[tuple[float, str]], seconds: float, out: Path | None = None
+) -> str:
+    """The command that makes a film from the run's own start frame."""
+    told = "".join(f' --say {at}:"{text}"' for at, text in say)
+    return (
+        f'tv2tv generate {folder / "run"} --prompt ""{told} --seconds {seconds:g} '
+        f"--out {out or folder / 'films' / 'mine.mp4'}"
+    )
+
+
+def _levels(result: Result) -> dict[str, Any]:
+    return {name: level.to_json() for name, level in result.counts.items()}
+
+
+def _totals(folder: Path) -> dict[str, Any]:
+    return dict(ShardSet.open(folder / "corpus" / "shards" / SHARDS).manifest["totals"])
+
+
+def closing_words(out: Path, page: Path) -> list[str]:
+    """Where everything is, and what to try next."""
+    arena, films = out / "arena", out / "films"
+    return [
+        "",
+        f"The page: {page}",
+        f"Corpora:  {arena / 'corpus'}, {films / 'corpus'} (shards in shards/{SHARDS})",
+        f"Runs:     {arena / 'run'}, {films / 'run'}",
+        f"Films:    {arena / 'films'}, {films / 'films'}",
+        "",
+        "Try next:",
+        f"  {_command(arena, [(1.0, 'left'), (2.0, 'jump')], 4.0)}",
+        f"  tv2tv evaluate {arena / 'run'} --shards {arena / 'corpus' / 'shards' / SHARDS}",
+        f"  tv2tv status {films / 'corpus'}",
+        f"  tv2tv run real --input YOUR_VIDEOS --corpus {out / 'mine'}",
+        f"  make demo INPUT=YOUR_VIDEOS DEMO={out}-mine",
+    ]
