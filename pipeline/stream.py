@@ -1,9 +1,9 @@
 """The streaming execution: one Ray Data pipeline of actor pools over neighbouring stages.
 
 All stages of a phase work at once: while clips of one video are cut, clips of another are
-captioned. Records are small (references, never frames); each output block is about one record, so
-that the clips of one long film spread over all workers of the next stage, and batches fill across
-films.
+captioned. Records are small (references, never frames), and so are blocks: the clips of one long
+film spread over all workers of the next stage. A stage on a CPU takes what has arrived, at most its
+batch; only where a GPU would idle do batches wait to be filled across films.
 """
 
 import logging
@@ -28,7 +28,7 @@ from pipeline.tables import Stored, Table
 from pipeline.worker import Event, Job, Worker, flow
 from stages.stage import Stage
 
-BLOCK_BYTES = 4096  # about one record: what a block of the flow holds at most
+BLOCK_BYTES = 16 * 1024  # a few records
 MAX_SOURCE_BLOCKS = 1000  # the driver keeps a reference per block
 OBJECT_STORE_BYTES = 512 * 2**20  # records only; a local run needs no more
 POLL_SECONDS = 0.25
@@ -177,7 +177,7 @@ def _dataset(
         data = data.map_batches(
             Worker,
             fn_constructor_args=(job,),
-            batch_size=need.batch,
+            batch_size=need.batch if need.gpus else None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
                 min_size=1, max_size=max(1, min(need.max_workers, cluster.workers))

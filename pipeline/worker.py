@@ -84,11 +84,12 @@ class Worker:
         if later.num_rows:
             yield later
         records = [json.loads(text) for text in batch.filter(turn)["record"].to_pylist()]
-        yield flow([(self._job.position + 1, record) for record in self._advance(records)])
+        size = self._stage.resources.batch
+        for start in range(0, len(records), size):
+            onward = self._advance(records[start : start + size])
+            yield flow([(self._job.position + 1, record) for record in onward])
 
     def _advance(self, records: Sequence[Record]) -> list[Record]:
-        if not records:
-            return []
         begun = time.time()
         units = {self._stage.key(record): record for record in records}
         answers = self._stored(units)
