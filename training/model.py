@@ -33,6 +33,9 @@ class ModelConfig(BaseModel):
         factor: downsampling from latent pixels to tokens, per side.
         predict: what the upsampler's output means and is compared with (`training.flow`).
         qk_norm: normalise queries and keys per head.
+        text_on_grid: text has its sequence id on the row and column axes too, which leaves a
+            language model's angles as they were; else it stands at the grid's origin, and what a
+            head makes of rows and columns does not depend on when a word is said.
         theta: base of the rotary frequencies.
         eps: of the norms.
     """
@@ -49,6 +52,7 @@ class ModelConfig(BaseModel):
     factor: Literal[1, 2, 4] = 1
     predict: Predict = "v"
     qk_norm: bool = False
+    text_on_grid: bool = True
     theta: Annotated[float, Field(gt=0)] = 10_000.0
     eps: Annotated[float, Field(gt=0)] = 1e-5
 
@@ -122,6 +126,9 @@ class TV2TV(nn.Module):
         keys: Keys | None = None,
     ) -> tuple[Tensor, Tensor]:
         """All layers over ``[text | video]``; with ``keys``, over what is cached as well."""
+        if not self.config.text_on_grid:
+            position_BL3 = position_BL3.clone()
+            position_BL3[:, : text_BTD.shape[1], 1:] = 0
         turn = rotation(position_BL3, self.config.width // self.config.heads, self.config.theta)
         for layer in self.layers:
             text_BTD, video_BVD = layer(text_BTD, video_BVD, turn, table, keys)

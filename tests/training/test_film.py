@@ -9,7 +9,14 @@ from corpus.clock import Clock
 from corpus.codecs import build
 from corpus.video import count_frames, read_video
 from training.generate import Film, Prompt, Slot
-from training.generate.film import enlarge, strip, subtitles, write_film
+from training.generate.film import (
+    STRIP_GAP,
+    STRIP_SIDE,
+    enlarge,
+    strip,
+    subtitles,
+    write_film,
+)
 
 CLOCK = Clock()
 NAMES = {1: "left", 2: "jump", 3: "a <b> & c"}
@@ -90,3 +97,19 @@ def test_a_strip_has_a_picture_for_the_start_frame_and_every_chunk() -> None:
     frames = np.full((1 + 4 * 11, 24, 24, 3), 7, np.uint8)
     picture = np.asarray(strip(frames, [], CLOCK))
     assert (picture == 7).all(-1).sum() == 12 * 96 * 96
+
+
+def test_words_run_on_under_the_pictures_of_their_segment() -> None:
+    """A sentence has the room of all its chunks, and no more."""
+    frames = np.full((1 + 4 * 6, 24, 24, 3), 7, np.uint8)
+    sentence = "the camera pans slowly to the right across a wide green field of grass"
+
+    def ink(*chunks: int) -> np.ndarray:
+        words = [{"chunk": i, "text": sentence, "by": "model"} for i in chunks]
+        picture = np.asarray(strip(frames, words, CLOCK))
+        columns = ((picture < 100) & (picture != 7)).any((0, 2)).nonzero()[0]
+        return (columns - STRIP_GAP) // (STRIP_SIDE + STRIP_GAP)
+
+    assert set(ink(0)) >= {1, 2} and ink(0).max() <= 6
+    assert set(ink(0, 1)) <= {1, 2, 3, 4, 5, 6}
+    assert set(ink(5)) == {6}

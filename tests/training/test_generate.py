@@ -85,9 +85,10 @@ def test_writing_gives_the_training_document_without_its_noisy_copies() -> None:
             np.testing.assert_array_equal(ours.shown, theirs.shown)
 
 
-@pytest.mark.parametrize("guidance", [1.0, 2.5])
-def test_cached_equals_uncached_at_every_phase(model: TV2TV, guidance: float) -> None:
+@pytest.mark.parametrize(("guidance", "text_on_grid"), [(1.0, True), (2.5, True), (2.5, False)])
+def test_cached_equals_uncached_at_every_phase(guidance: float, text_on_grid: bool) -> None:
     """Word by word and chunk by chunk, in both branches, with solver calls in between."""
+    model = small_model(text_on_grid=text_on_grid)
     of = sample("c", words=(2, 0, 1), complete=False)
     writer = Writer(Prompt(of.meta, of.latent[:, 0], (), "c"), 0, SPECIALS)
     decoder = Decoder(model, 1, SHAPE, guidance)
@@ -135,6 +136,13 @@ def test_a_prompt_read_at_once_equals_one_read_in_parts(model: TV2TV) -> None:
         writer.end_chunk(latent)
         parts._write()
     torch.testing.assert_close(whole._films[0].scores, parts._films[0].scores, **CLOSE)
+
+
+def test_a_cache_grows_when_it_must(model: TV2TV, monkeypatch: pytest.MonkeyPatch) -> None:
+    roomy = run(model, 3)
+    monkeypatch.setattr("training.generate.decoder.SPARE", 2)
+    tight = run(model, 3)
+    assert tight.log == roomy.log
 
 
 def test_the_solver_leaves_no_trace(model: TV2TV) -> None:

@@ -47,7 +47,7 @@ class Decoder:
         """Rows per film."""
         return 1 if self._guidance == 1 else 2
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def append(self, documents: Sequence[Document | None]) -> Tensor:
         """Write what comes next in each film (None: nothing) and read the model's opinion.
 
@@ -71,6 +71,7 @@ class Decoder:
         last = [sum(len(run.tokens) for each in row for run in each.runs) - 1 for row in given]
         return self._model.next_token(text[range(self._films), last])
 
+    @torch.no_grad()
     def flow(self, places: Sequence[int | None]) -> Velocity:
         """The velocity of one new block per film, at these places (None: no block there).
 
@@ -91,7 +92,7 @@ class Decoder:
         words = self._model.embedding.weight.new_zeros(len(place), 0, self._model.config.width)
         table = bias(meta, self._cache.meta(meta), words.dtype)
 
-        @torch.inference_mode()
+        @torch.no_grad()
         def velocity(x: Tensor, t: float) -> Tensor:
             shown = x.repeat(self.branches, 1, 1, 1)
             video, skips, time = self._model.look(shown[:, None], torch.full((len(shown), 1), t))

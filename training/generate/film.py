@@ -23,7 +23,9 @@ SHORT_SIDE = 192  # px; smaller films are enlarged by a whole factor, so that a 
 STRIP_SIDE = 96
 STRIP_COLUMNS = 8
 STRIP_GAP = 8
+STRIP_LINES = 3
 FONT_SIZE = 14
+LINE_HEIGHT = 18
 PAPER, INK, USER_INK = (255, 255, 255), (40, 40, 40), (196, 48, 16)
 
 
@@ -99,26 +101,35 @@ def subtitles(words: Sequence[dict[str, Any]], seconds: float) -> str:
 
 
 def strip(frames: Frames, words: Sequence[dict[str, Any]], clock: Clock) -> Image.Image:
-    """The start frame and the last frame of every chunk, each over the words before it."""
-    chunks = clock.chunks(len(frames))
+    """The start frame and the last frame of every chunk, with the words under their chunks.
+
+    Words run on under the pictures that follow, up to the next words or the end of the line.
+    """
     chosen = enlarge(frames[:: clock.frames_per_chunk], STRIP_SIDE)
-    height, width = chosen.shape[1:3]
+    count, height, width = chosen.shape[:3]
+    columns = min(STRIP_COLUMNS, count)
     font = ImageFont.load_default(FONT_SIZE)
-    text_height = 2 * FONT_SIZE
-    columns = min(STRIP_COLUMNS, 1 + chunks)
-    cell = (width + STRIP_GAP, height + text_height + STRIP_GAP)
-    rows = -(-(1 + chunks) // columns)
-    picture = Image.new("RGB", (columns * cell[0] + STRIP_GAP, rows * cell[1] + STRIP_GAP), PAPER)
+    cell = (width + STRIP_GAP, height + STRIP_GAP + STRIP_LINES * LINE_HEIGHT)
+    size = (columns * cell[0] + STRIP_GAP, -(-count // columns) * cell[1] + STRIP_GAP)
+    picture = Image.new("RGB", size, PAPER)
     brush = ImageDraw.Draw(picture)
-    said = {each["chunk"]: each for each in words}
-    for i, frame in enumerate(chosen):
-        x, y = STRIP_GAP + i % columns * cell[0], STRIP_GAP + i // columns * cell[1]
-        picture.paste(Image.fromarray(frame), (x, y))
-        each = said.get(i - 1)
-        if each:
-            text = _fit(each["text"], width, font)
-            ink = USER_INK if each["by"] == "user" else INK
-            brush.text((x, y + height + 2), text, fill=ink, font=font)
+
+    def corner(index: int) -> tuple[int, int]:
+        return (
+            STRIP_GAP + index % columns * cell[0],
+            STRIP_GAP + index // columns * cell[1],
+        )
+
+    for index, frame in enumerate(chosen):
+        picture.paste(Image.fromarray(frame), corner(index))
+    follow = [1 + each["chunk"] for each in words[1:]] + [count]
+    for each, following in zip(words, follow, strict=False):
+        index = 1 + each["chunk"]
+        cells = min(following, (index // columns + 1) * columns) - index
+        lines = _wrap(each["text"], cells * cell[0] - STRIP_GAP, font)
+        x, y = corner(index)
+        ink = USER_INK if each["by"] == "user" else INK
+        brush.text((x, y + height + 2), "\n".join(lines), fill=ink, font=font, spacing=2)
     return picture
 
 
@@ -129,6 +140,20 @@ def enlarge(frames: Frames, short_side: int) -> Frames:
     if factor % 2 and (height % 2 or width % 2):
         factor += 1
     return frames.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def _wrap(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+    """The text in at most STRIP_LINES lines of a width in pixels; an ellipsis if it is longer."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    if len(lines) > STRIP_LINES:
+        lines = [*lines[: STRIP_LINES - 1], lines[STRIP_LINES - 1] + "…"]
+    return [_fit(line, width, font) for line in lines]
 
 
 def _fit(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
