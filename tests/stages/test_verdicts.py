@@ -18,6 +18,7 @@ from corpus.errors import UserError
 from corpus.layout import Media
 from corpus.video import write_video
 from stages import text_rules
+from stages.captioning import words
 from stages.captions import UNJUDGED
 from stages.scores import ScoresConfig, ScoresStage
 from stages.stage import Context, Record
@@ -62,6 +63,22 @@ def test_hedges_and_talk_about_the_picture_are_not_plain(text: str) -> None:
 def test_plain_texts_are_plain(text: str) -> None:
     assert text_rules.plain(text) == 1
     assert text_rules.acceptable(text)
+
+
+def wordings(value: object) -> list[str]:
+    """All strings in a table of wordings."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in wordings(item)]
+    return [text for item in value for text in wordings(item)] if isinstance(value, tuple) else []
+
+
+def test_nothing_that_the_motion_backend_says_is_taken_for_a_hedge() -> None:
+    tables = (words.TURNS, words.STATIC, words.ROAMS, words.CHANGED, words.STILLNESS)
+    found = [text for table in tables for text in wordings(table)]
+    assert len(found) > 20
+    assert [text for text in found if text_rules.plain(f"The camera {text} now.") < 1] == []
 
 
 def test_loops_lose_variety() -> None:
