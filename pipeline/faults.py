@@ -23,10 +23,12 @@ class RunError(Exception):
 
 
 def systemic(error: Exception) -> bool:
-    """Whether an exception says something about the machine or the recipe, not about a record."""
+    """Whether an exception says something about the machine or the stage, not about a record."""
+    from stages.captioning.backend import BindingError  # only needed once something went wrong
+
     if isinstance(error, OSError) and error.errno in _FULL:
         return True
-    return isinstance(error, RunError | ImportError | MemoryError)
+    return isinstance(error, RunError | BindingError | ImportError | MemoryError)
 
 
 def tidy(notes: Path) -> None:
