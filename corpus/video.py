@@ -1,4 +1,4 @@
-"""Video files of our own making: written with one pinned ffmpeg, read back frame by frame.
+"""Video files of our own making: written with one pinned encoder, read back frame by frame.
 
 Foreign files never come here; `stages.probe`, `stages.shots` and `stages.clips` open them in child
 processes. What this module reads was written by `write_video`.
@@ -8,6 +8,7 @@ import functools
 import os
 import subprocess
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,10 @@ import av
 import decord
 import imageio_ffmpeg
 import numpy as np
+from av.codec.context import Flags
+from av.container import OutputContainer
+from av.filter import Graph
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from corpus.errors import UserError
@@ -27,18 +32,16 @@ Frames = NDArray[np.uint8]
 # decord's get_batch fails where a row of RGB pixels does not fill whole 32-byte units.
 DECORD_WIDTH_STEP = 32
 
-_BT709 = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
-_ARGUMENTS: dict[str, list[str]] = {
-    "yuv420p": [
-        *("-vf", _BT709, "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "10"),
-        *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"),
-        *("-color_range", "tv"),
-    ],
+_BT709 = "out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
+# encoder, pixel format, options
+_ENCODERS: dict[str, tuple[str, str, dict[str, str]]] = {
+    # x264's macroblock tree reads memory that it has not written: equal frames, other bytes.
+    "yuv420p": ("libx264", "yuv420p", {"crf": "12", "x264-params": "mbtree=0"}),
     # A 4-pixel sprite does not survive chroma subsampling.
-    "rgb_lossless": ["-c:v", "libx264rgb", "-pix_fmt", "rgb24", "-qp", "0"],
+    "rgb_lossless": ("libx264rgb", "rgb24", {"qp": "0"}),
 }
-_COMMON = ["-preset", "veryfast", "-g", "32", "-threads", "1", "-an", "-map_metadata", "-1"]
-_EXACT = ["-flags:v", "+bitexact", "-fflags", "+bitexact", "-f", "mp4"]
+_COMMON = {"preset": "veryfast", "g": "32", "threads": "1"}
+_H273_BT709, _H273_LIMITED = 1, 1
 
 
 @functools.cache
@@ -58,63 +61,100 @@ def ffmpeg() -> Path:
 
 @functools.cache
 def ffmpeg_build() -> str:
-    """Version line of `ffmpeg`; part of every clip's identity, since it decides the bytes."""
+    """Version line of `ffmpeg`; part of every clip's identity, since it decides the pixels."""
     run = subprocess.run([ffmpeg(), "-version"], capture_output=True, text=True, check=True)
     return run.stdout.splitlines()[0].split(" Copyright")[0].removeprefix("ffmpeg version ")
 
 
 def encoder_arguments(encoding: Encoding) -> list[str]:
-    """ffmpeg's output arguments for an encoding; part of every clip's identity."""
-    return [*_ARGUMENTS[encoding], *_COMMON, *_EXACT]
+    """Encoder, its build and its settings; part of every clip's identity."""
+    name, pixels, options = _ENCODERS[encoding]
+    settings = [f"{key}={value}" for key, value in sorted({**options, **_COMMON}.items())]
+    scale = [_BT709] if pixels == "yuv420p" else []
+    build = ".".join(map(str, av.library_versions["libavcodec"]))
+    return [name, pixels, *settings, *scale, f"av={av.__version__}", f"libavcodec={build}"]
 
 
 def write_video(
     path: Path, frames: Iterable[Frames], fps: int, encoding: Encoding = "yuv420p"
 ) -> None:
-    """Write an mp4, atomically; equal frames give equal bytes.
+    """Write an mp4, atomically; equal frames give equal bytes. See `encode_video`."""
+    with writing(path) as temporary:
+        encode_video(temporary, frames, fps, encoding)
+
+
+def encode_video(
+    path: Path, frames: Iterable[Frames], fps: int, encoding: Encoding = "yuv420p"
+) -> None:
+    """Write an mp4 to a path that is the caller's to keep or to remove.
+
+    In this process and on one thread: a child would cost more than a small clip, and threads
+    would change the bytes.
 
     Args:
         frames: uint8 (H, W, 3) RGB, all of one size, at least one; consumed as a stream.
         fps: constant frame rate.
-        encoding: ``yuv420p`` is near-lossless (crf 10) and needs even sizes.
+        encoding: ``yuv420p`` is near-lossless (crf 12) and needs even sizes.
     """
     stream = iter(frames)
     first = next(stream, None)
     if first is None:
         raise ValueError(f"{path}: a film needs at least one frame")
-    height, width, _ = first.shape
-    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps)]
-    with writing(path) as temporary:
-        command = [str(ffmpeg()), "-v", "error", "-nostdin", *source, "-i", "pipe:0"]
-        command += [*encoder_arguments(encoding), "-y", str(temporary)]
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-        try:
-            message = _feed(child, chain([first], stream), first.shape, path)
-        except BaseException:
-            child.kill()
-            child.wait()
-            raise
-        if child.returncode:
-            raise OSError(f"ffmpeg could not write {path}: {message.strip()}")
-
-
-def _feed(
-    child: "subprocess.Popen[bytes]", frames: Iterable[Frames], shape: tuple[int, ...], path: Path
-) -> str:
-    """Push frames into the encoder; return what it said on stderr."""
-    assert child.stdin is not None and child.stderr is not None  # noqa: S101 - both are pipes
     try:
-        for frame in frames:
-            if frame.shape != shape or frame.dtype != np.uint8:
-                raise ValueError(f"{path}: frame {frame.dtype} {frame.shape} among {shape}")
-            child.stdin.write(np.ascontiguousarray(frame).data)
-        child.stdin.close()
-    except BrokenPipeError:
-        pass  # the encoder died; its exit status and stderr say why
-    message = child.stderr.read().decode(errors="replace")
-    child.stderr.close()
-    child.wait()
-    return message
+        exact = {"fflags": "+bitexact"}
+        with av.open(str(path), "w", format="mp4", options=exact) as container:
+            track = _track(container, first.shape, fps, encoding)
+            convert = _to_yuv(first.shape, fps) if encoding == "yuv420p" else None
+            for number, frame in enumerate(chain([first], stream)):
+                if frame.shape != first.shape or frame.dtype != np.uint8:
+                    raise ValueError(
+                        f"{path}: frame {frame.dtype} {frame.shape} among {first.shape}"
+                    )
+                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+                picture.pts, picture.time_base = number, Fraction(1, fps)
+                if convert is not None:
+                    convert.vpush(picture)
+                    picture = convert.vpull()
+                container.mux(track.encode(picture))
+            container.mux(track.encode(None))
+    except av.FFmpegError as error:
+        raise OSError(f"ffmpeg could not write {path}: {error}") from error
+
+
+def _track(
+    container: OutputContainer, shape: tuple[int, ...], fps: int, encoding: Encoding
+) -> VideoStream:
+    name, pixels, options = _ENCODERS[encoding]
+    track = container.add_stream(name, rate=fps, options={**options, **_COMMON})
+    assert isinstance(track, VideoStream)  # noqa: S101 - both encoders are of video
+    track.height, track.width, _ = shape
+    track.pix_fmt = pixels
+    codec = track.codec_context
+    codec.thread_count = 1
+    codec.flags |= Flags.bitexact
+    if encoding == "yuv420p":
+        codec.colorspace = codec.color_primaries = codec.color_trc = _H273_BT709
+        codec.color_range = _H273_LIMITED
+    return track
+
+
+def _to_yuv(shape: tuple[int, ...], fps: int) -> Graph:
+    """RGB to BT.709 in limited range, with the chroma where decoders expect it."""
+    graph = Graph()
+    height, width, _ = shape
+    nodes = [
+        graph.add_buffer(
+            width=width,
+            height=height,
+            format=av.VideoFormat("rgb24"),
+            time_base=Fraction(1, fps),
+        ),
+        graph.add("scale", _BT709),
+        graph.add("format", "pix_fmts=yuv420p"),
+        graph.add("buffersink"),
+    ]
+    graph.link_nodes(*nodes).configure()
+    return graph
 
 
 def read_video(path: Path, indices: Sequence[int] | None = None) -> Frames:

@@ -27,7 +27,7 @@ from pydantic import Field, model_validator
 from corpus.files import writing
 from corpus.ids import clip_id, sha256_file
 from corpus.rows import Row
-from corpus.video import Encoding, encoder_arguments, ffmpeg_build, write_video
+from corpus.video import Encoding, encode_video, encoder_arguments, ffmpeg_build
 from stages.child import Child, ChildTrouble, twice
 from stages.foreign import Unfit, decoder, decoding_limits
 from stages.media_time import Ticks, chunks_between, on_show, read_timing, sample
@@ -188,7 +188,7 @@ class ClipsStage(VideoStage[ClipsConfig]):
         clock = self.context.clock
         frames = clock.frames(window.chunks)
         chosen = sample(pts, record["time_base"], window.start_pts, frames, clock.fps)
-        write_video(path, (film.at(int(i)) for i in chosen), clock.fps, self.config.encoding)
+        encode_video(path, (film.at(int(i)) for i in chosen), clock.fps, self.config.encoding)
 
     def _columns(self, record: Record, window: "Window", name: str, path: Path) -> dict[str, Any]:
         tick = Fraction(*record["time_base"])

@@ -23,9 +23,11 @@ from films import (
     through,
     write_film,
 )
+from scenes import camera
 
 from corpus.clock import Clock
-from corpus.video import read_video
+from corpus.ids import sha256_file
+from corpus.video import encode_video, read_video
 from stages.clips import ClipsConfig, ClipsStage, bucket, filters, split
 from stages.media_time import read_timing, write_timing
 
@@ -161,6 +163,19 @@ def test_two_runs_give_the_same_bytes(tmp_path: Path) -> None:
     for record in first:
         names = [context(tmp_path / side).media.path(record["clip"]) for side in ("one", "two")]
         assert names[0].read_bytes() == names[1].read_bytes()
+
+
+def test_what_memory_held_before_changes_no_byte(tmp_path: Path) -> None:
+    """Clips are encoded in a worker that has done much else."""
+    frames = camera(3, 60, speed=(2.0, 1.0), shake=1.0)[:, :120, :160]
+    made = set()
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        waste = [np.full(int(rng.integers(1, 300_000)), seed * 31, np.uint8) for _ in range(40)]
+        del waste
+        encode_video(tmp_path / "a.mp4", frames, 16)
+        made.add(sha256_file(tmp_path / "a.mp4"))
+    assert len(made) == 1
 
 
 def test_another_setting_is_another_clip_and_the_same_key(tmp_path: Path) -> None:
