@@ -68,10 +68,12 @@ class TestMarks:
         assert marks.attempts("k") == 0
 
     def test_attempts_of_workers_that_died_add_up(self, tmp_path: Path) -> None:
-        Marks(tmp_path).working(["k"]).__enter__()
+        died = [Marks(tmp_path).working(["k"])]
+        died[0].__enter__()  # and no exit: so it looks when a process is killed
         again = Marks(tmp_path)
         assert again.attempts("k") == 1
-        again.working(["k"]).__enter__()
+        died.append(again.working(["k"]))
+        died[1].__enter__()
         assert Marks(tmp_path).attempts("k") == Marks.ALLOWED
         again.forget("k")
         assert again.attempts("k") == 0
