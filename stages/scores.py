@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
 
 class GroundingConfig(BaseModel):
-    """How `stages.grounding.Grounding` looks at clips."""
+    """How `stages.grounding.Grounding` looks at clips.
+
+    Attributes:
+        frames: of each segment, evenly spread.
+        batch: frames or texts that go through the model at once.
+        device: ``cpu``, or ``cuda`` for a GPU per worker.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     frames: int = Field(default=4, ge=1)
@@ -71,7 +77,9 @@ class ScoresStage(ClipStage[ScoresConfig]):
 
     @property
     def resources(self) -> Resources:
-        return Resources(cpus=1.0, batch=8) if self.grounding else Resources(cpus=0.25, batch=64)
+        if not self.grounding:
+            return Resources(cpus=0.25, batch=64)
+        return Resources(cpus=1.0, gpus=float(self.config.grounding.device != "cpu"), batch=8)
 
     def identity(self) -> dict[str, Any]:
         found: dict[str, Any] = {}

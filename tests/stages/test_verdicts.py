@@ -324,6 +324,13 @@ def test_weights_count_by_content(tmp_path: Path, weights: Path) -> None:
     assert grounded(media, moved).fingerprint != grounded(media, weights).fingerprint
 
 
+def test_a_worker_asks_for_what_it_needs(tmp_path: Path, weights: Path) -> None:
+    media = Media(tmp_path)
+    assert stages(media)[0].resources.cpus < 1
+    assert grounded(media, weights).resources.gpus == 0
+    assert grounded(media, weights, grounding={"device": "cuda"}).resources.gpus == 1
+
+
 def test_grounding_without_weights_is_refused_when_the_stage_is_built(
     tmp_path: Path, weights: Path
 ) -> None:
