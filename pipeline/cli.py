@@ -32,6 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 DEBUG = "--debug"
+INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 Corpus = Annotated[Path, typer.Argument(help="Folder that `tv2tv run` made.", show_default=False)]
 Set = Annotated[
@@ -330,8 +331,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     debug = DEBUG in given
     try:
         app([text for text in given if text != DEBUG], prog_name="tv2tv", obj=debug)
-    except KeyboardInterrupt:
-        _fail("stopped; what is done stays: the same command goes on from there", 130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            _fail("stopped; what is done stays: call again to go on (train with --resume)", 130)
+        raise
     except Exception as error:
         if debug:
             raise

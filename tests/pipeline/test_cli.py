@@ -89,6 +89,7 @@ class TestMistakes:
 
         monkeypatch.setattr(cli, "parse_say", interrupt)
         assert ends("generate", "run", "--seconds", "2", "--say", "x") == 130
+        assert "call again to go on" in capfd.readouterr().err
 
 
 class TestSay:
