@@ -1,6 +1,7 @@
 """From a trained run and what a person asks for to a film with its words."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from training.generate import Film, Prompt, Session, Settings
 from training.generate.film import write_film
 from training.run_folder import Run, StartFrame
 from training.sequence import Latent
+
+UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,13 @@ def write(run: Run, made: Made, out: Path) -> dict[str, Path]:
     if out.suffix != ".mp4":
         raise UserError(f"--out {out}: a film's name ends in .mp4")
     out.parent.mkdir(parents=True, exist_ok=True)
-    return write_film(out, made.film, run.codec, run.clock, run.tokenizer.decode, made.about)
+
+    def spell(ids: Sequence[int]) -> str:
+        """A young model also writes control characters, which subtitles cannot carry."""
+        text = run.tokenizer.decode(ids)
+        return "".join(c if c.isprintable() else UNPRINTABLE for c in text)
+
+    return write_film(out, made.film, run.codec, run.clock, spell, made.about)
 
 
 def settings_of(

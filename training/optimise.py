@@ -91,7 +91,7 @@ def backward(model: TV2TV, batches: Sequence[Batch], weights: LossConfig) -> Out
     """
     model.zero_grad(set_to_none=True)
     text_count = torch.stack([batch.text_count for batch in batches]).sum()
-    video_count = torch.stack([batch.learn.sum() for batch in batches]).sum()
+    video_count = torch.stack([batch.video_count for batch in batches]).sum()
     parts: dict[str, tuple[float, int]] = {}
     for batch in batches:
         found = losses(model(batch), batch, model.config)
