@@ -17,6 +17,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "factor": 1,
         "predict": "x",
         "qk_norm": True,
+        "text_on_grid": False,
         "theta": 100.0,
     },
 }
