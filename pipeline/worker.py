@@ -13,8 +13,10 @@ What a worker survives:
   kills its worker a second time is quarantined (``killed_worker``).
 """
 
+import atexit
 import json
 import os
+import signal
 import socket
 import time
 from collections import Counter
@@ -34,6 +36,7 @@ from pipeline.tables import Table
 from stages.stage import Record, Stage
 
 FLOW = pa.schema([pa.field("next_stage", pa.int32()), pa.field("record", pa.string())])
+LEAVE_SECONDS = 10
 Event = dict[str, Any]
 Unit = tuple[str, Record]
 
@@ -71,6 +74,7 @@ class Worker:
         self._stage = job.stage
         self._marks = Marks(job.notes)
         self._faults = Faults(job.notes, job.stage.name)
+        atexit.register(_leave_in_time)
         with fatal(job.notes):
             self._stage.open()
 
@@ -184,3 +188,13 @@ class Worker:
                 )
         self._faults.worked()
         return answers
+
+
+def _leave_in_time() -> None:
+    """Have the kernel end this process if its exit takes too long.
+
+    A leaving Ray 2.60 worker can deadlock while its event loop is torn down (a publisher posts into
+    the loop that is being destroyed); unnoticed by Ray, it would stay for ever with its memory.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(LEAVE_SECONDS)
