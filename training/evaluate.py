@@ -96,7 +96,7 @@ def measure(
     out: Path | None,
 ) -> Obedience:
     """See `training.api.evaluate`."""
-    _check(run, shards, instructions)
+    _check(run, shards, instructions, seed)
     settings = settings_of(run, seed, guidance, steps, min_chunks=_NEVER_ENDS)
     orders = draw(instructions, seed)
     result = obedience(run, orders, render(run, orders, settings), settings)
@@ -197,9 +197,11 @@ def _by_chunk(pairs: Sequence[tuple[Intervention, Any]]) -> dict[int, list[tuple
     return {k: list(group) for k, group in groupby(ordered, key=lambda pair: pair[0].chunk)}
 
 
-def _check(run: Run, shards: ShardSet, instructions: int) -> None:
+def _check(run: Run, shards: ShardSet, instructions: int, seed: int) -> None:
     if instructions < 1:
         raise UserError(f"instructions={instructions}: give at least 1")
+    if seed < 0:  # below lie the episodes that films are recorded of
+        raise UserError(f"seed={seed}: give at least 0")
     check_clock(run.clock, shards.clock, str(run.root))
     if shards.codec != run.head.codec:
         raise UserError(f"{run.root} was trained on another codec than {shards.folder} has")

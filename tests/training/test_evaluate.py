@@ -84,6 +84,13 @@ def test_the_report_says_what_the_number_must_be_held_against(
     assert evaluate(run, shards, instructions=8) == found
 
 
+def test_no_instruction_touches_an_episode_that_can_be_filmed(run: Path, shards: Path) -> None:
+    with pytest.raises(UserError, match="seed=-1"):
+        evaluate(run, shards, seed=-1)
+    with pytest.raises(UserError, match="instructions=0"):
+        evaluate(run, shards, instructions=0)
+
+
 def test_only_the_arena_has_an_oracle(run: Path, tmp_path: Path) -> None:
     doom = replace(arena_sample(0, 4), info={"meta": {"world": "doom"}})
     write_shards(tmp_path / "doom", {doom.key: "v"}, lambda _: doom, HEADER, ShardPlan())
