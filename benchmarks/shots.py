@@ -20,6 +20,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from corpus.clock import Clock
 from corpus.ids import video_id
 from corpus.layout import Media
@@ -30,6 +32,7 @@ from stages.stage import Context, Record
 
 PUBLIC = Path(__file__).resolve().parents[2] / "shared" / "videos" / "public"
 NEAR = 2  # frames
+WORK = {"probe": "waiting  ", "shots": "detection", "clips": "encoding "}
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,14 @@ def record_of(path: Path) -> Record:
     }
 
 
-def child_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def cpu_seconds() -> np.ndarray:
+    """(children that ended, this process): user and system time."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF)]
+    return np.array([one.ru_utime + one.ru_stime for one in used])
 
 
 def main(arguments: list[str]) -> None:
-    """Print a line per film, the totals, and the CPU of proxy children and clip children."""
+    """Print a line per film, the totals, and the CPU of proxies, detection, clips and encoding."""
     folder = Path(arguments[0]) if arguments else PUBLIC
     write = sys.stdout.write
     if not (folder / "MANIFEST.json").is_file():
@@ -125,16 +129,16 @@ def measure(folder: Path, context: Context) -> tuple[list[Score], list[str]]:
     probe = ProbeStage(ProbeConfig(), context)
     shots = ShotsStage(ShotsConfig(), context)
     clips = ClipsStage(ClipsConfig(min_seconds=2.0), context)
-    scores, lines, cpu = [], [], [0.0, 0.0]
+    scores, lines = [], []
+    cpu = {stage.name: np.zeros(2) for stage in (probe, shots, clips)}
     frames = made = 0
     begun = time.perf_counter()
     for name, (cuts, gradual) in truth(folder).items():
         records = [record_of(folder / name)]
-        marks = []
         for stage in (probe, shots, clips):
-            before = child_seconds()
+            before = cpu_seconds()
             rows = stage.process(records)[0] if records else []
-            marks.append(child_seconds() - before)
+            cpu[stage.name] += cpu_seconds() - before
             fate = next((f"{stage.name}: {r.outcome}({r.reason})" for r in rows if not r.id), "")
             if stage is shots and records:
                 pictures = records[0]["packets"]
@@ -146,12 +150,13 @@ def measure(folder: Path, context: Context) -> tuple[list[Score], list[str]]:
                 lines.append(f"{name:38} {fate}\n")
             records = stage.advance(records[0], rows) if records else []
         made += len(records)
-        cpu = [cpu[0] + marks[1], cpu[1] + marks[2]]
-    lines.append(
-        f"{frames} frames, {made} clips in {time.perf_counter() - begun:.1f} s; children's CPU: "
-        f"proxy {cpu[0]:.1f} s ({1e3 * cpu[0] / max(1, frames):.2f} ms/frame), "
-        f"clips with encoding {cpu[1]:.1f} s ({1e3 * cpu[1] / max(1, frames):.2f} ms/frame)\n"
-    )
+    lines.append(f"{frames} frames, {made} clips in {time.perf_counter() - begun:.1f} s; CPU\n")
+    for name, (child, own) in cpu.items():
+        each = 1e3 / max(1, frames)
+        lines.append(
+            f"  {name:6} children {child:6.1f} s = {child * each:5.2f} ms/frame   "
+            f"{WORK[name]} {own:6.1f} s = {own * each:5.2f} ms/frame\n"
+        )
     return scores, lines
 
 

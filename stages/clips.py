@@ -34,7 +34,6 @@ from stages.media_time import Ticks, chunks_between, on_show, read_timing, sampl
 from stages.pictures import Frames
 from stages.stage import Record, Resources, StageConfig, VideoStage
 
-_SCALE = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 _HDR_CURVES = {"pq": "smpte2084", "hlg": "arib-std-b67"}
 
 
@@ -309,10 +308,16 @@ def filters(record: Record, width: int, height: int) -> str:
     """
     cover = max(width / record["width"], height / record["height"])
     w, h = max(width, round(record["width"] * cover)), max(height, round(record["height"] * cover))
-    curve = _HDR_CURVES.get(record["transfer"])
-    if curve is None:
-        matrix = "" if record["matrix"] == "rgb" else f":in_color_matrix={record['matrix']}"
-        return f"scale={w}:{h}:{_SCALE}{matrix},format=rgb24,crop={width}:{height}"
-    linear = f"zscale=tin={curve}:pin=2020:min=2020_ncl:t=linear:npl=203,format=gbrpf32le"
-    mapped = f"{linear},zscale=p=709,tonemap=mobius:desat=0,zscale=t=709:p=709:m=gbr:r=full"
-    return f"scale={w}:{h}:{_SCALE},{mapped},format=gbrp,format=rgb24,crop={width}:{height}"
+    curve, matrix = _HDR_CURVES.get(record["transfer"]), record["matrix"]
+    scaled = f"scale={w}:{h}:flags=bicubic+accurate_rnd"
+    if curve is not None:
+        linear = f"zscale=tin={curve}:pin=2020:min=2020_ncl:t=linear:npl=203,format=gbrpf32le"
+        sdr = "zscale=p=709,tonemap=mobius:desat=0,zscale=t=709:p=709:m=gbr:r=full,format=gbrp"
+        colours = f"{linear},{sdr}"
+    elif matrix == "rgb":
+        colours = "format=rgb24"
+    else:
+        # In two steps, since swscale's way from subsampled chroma straight to RGB is slow.
+        scaled += f":in_color_matrix={matrix}:out_color_matrix={matrix},format=yuv444p"
+        colours = f"scale=flags=accurate_rnd+full_chroma_int:in_color_matrix={matrix}"
+    return f"{scaled},{colours},format=rgb24,crop={width}:{height}"

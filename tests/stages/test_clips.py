@@ -311,6 +311,22 @@ def test_bright_hdr_becomes_white_and_sdr_is_left_alone(tmp_path: Path) -> None:
     assert black < 12 and 20 < dim < 110 and 170 < white <= 250 and white < glare <= 255
 
 
+def test_colours_stay_what_they_are(tmp_path: Path) -> None:
+    """BT.709 that says so, and a small untagged film, which is BT.601 like all such films."""
+    colours = np.array([[250, 20, 20], [20, 240, 30], [30, 30, 250], [200, 200, 30]], np.uint8)
+    patches = np.kron(colours.reshape(2, 2, 3), np.ones((48, 48, 1), np.uint8))
+    encode_video(tmp_path / "tagged.mp4", [patches] * 40, 16)
+    write_film(tmp_path / "plain.mp4", [patches] * 40, steady(16, BASE, 40), BASE)
+    for name, matrix in (("tagged.mp4", "bt709"), ("plain.mp4", "bt601")):
+        folder = tmp_path / matrix
+        row, _ = probe(folder, source(tmp_path / name))
+        assert row.columns["matrix"] == matrix
+        (clip,) = through(folder, tmp_path / name, [(0.0, 2.0)])
+        frame = read_video(context(folder).media.path(clip["clip"]))[8]
+        seen = frame[24::48, 24::48].reshape(4, 3).astype(int)
+        assert abs(seen - colours).max() <= 8, (name, seen)
+
+
 def test_hopeless_settings_are_refused() -> None:
     for wrong in (
         {"min_seconds": 9.0, "max_seconds": 8.0},
