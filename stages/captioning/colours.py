@@ -30,14 +30,20 @@ OLIVE_VALUE, OLIVE_HUE = 150, 50  # yellow below this value is green, or brown b
 PINK_SATURATION, PINK_VALUE = 0.5, 170  # red that is pale and light is pink
 
 
+# Name of a saturated colour for each of 256 hues.
+_BY_HUE = np.array(
+    [next((name for end, name in HUES if h * 360 / 256 < end), RED) for h in range(256)], np.uint8
+)
+
+
 def name_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Index into `NAMES` for every pixel of an array (..., 3) RGB."""
-    flat = pixels.reshape(-1, 1, 3)
-    hsv = cv2.cvtColor(flat.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)[:, 0]
-    hue, saturation, value = hsv[:, 0], hsv[:, 1], hsv[:, 2] * 255
-    names = np.full(len(flat), RED, np.uint8)
-    for low, (high, name) in zip((0, *(end for end, _ in HUES)), HUES, strict=False):
-        names[(hue >= low) & (hue < high)] = name
+    if not pixels.size:
+        return np.zeros(pixels.shape[:-1], np.uint8)
+    hsv = cv2.cvtColor(pixels.reshape(-1, 1, 3), cv2.COLOR_RGB2HSV_FULL)[:, 0]
+    hue = hsv[:, 0] * np.float32(360 / 256)
+    saturation, value = hsv[:, 1] / np.float32(255), hsv[:, 2].astype(np.float32)
+    names = _BY_HUE[hsv[:, 0]]
     names[(names == ORANGE) & (value < BROWN_VALUE)] = BROWN
     olive = (names == YELLOW) & (value < OLIVE_VALUE)
     names[olive] = np.where(hue[olive] < OLIVE_HUE, BROWN, GREEN)
@@ -77,15 +83,15 @@ def look(frames: NDArray[np.uint8]) -> Look:
     return Look(float(luma / 255), NAMES[best], float(found[best]))
 
 
-def own_colour(names: NDArray[np.uint8], inside: NDArray[np.bool_]) -> str:
+def own_colour(frames: NDArray[np.uint8], inside: NDArray[np.bool_]) -> str:
     """The colour that a region has more of than its surroundings.
 
     Args:
-        names: (T, H, W) colour names.
+        frames: uint8 (T, H, W, 3) RGB.
         inside: (T, H, W) the region.
     """
     around = np.stack([cv2.dilate(m.astype(np.uint8), np.ones((9, 9), np.uint8)) for m in inside])
     ring = (around > 0) & ~inside
-    here, there = shares(names[inside]), shares(names[ring])
+    here, there = shares(name_pixels(frames[inside])), shares(name_pixels(frames[ring]))
     # A region's edge shows its surroundings: count a colour for what it has beyond theirs.
     return NAMES[int((here - 0.5 * there).argmax())]

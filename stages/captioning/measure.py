@@ -16,6 +16,7 @@ from stages.captioning.optics import STILL, Frames, Similarity, Step
 
 SLOW = 4  # steps joined for what is too slow to see from one to the next
 SLOW_REACH = 8.0  # pixels over such a joint step that flow still follows well
+SHAKE_STEPS = 16  # two seconds: slower is no shake
 KNOWN = 0.6  # least share of steps in which the camera's motion can be told
 PLACE_DRIFT = 0.03  # camera travel up to which first and last frames can be compared
 END_FRAMES = 2
@@ -26,7 +27,7 @@ OUTLINE = 5  # pixels
 NEAR = 3.0  # pixels
 SHIFT = 2  # pixels by which still things may seem to move
 CLEARER = 1.3  # ratio of contrast along the outline that tells appearing from vanishing
-STIR = 3.0  # grey levels that count as any change at all
+STIR, STIR_NOISE = 3.0, 6.0  # grey levels, and multiples of the usual, that count as change
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Camera:
         right, down: where the camera turns or travels, shares of the short side.
         closer: natural logarithm of the growth of the picture.
         shake: root mean square of the trembling around the smooth path, share of the short side.
+        path: length of the way, whatever its direction, shares of the short side.
     """
 
     known: bool = True
@@ -45,6 +47,7 @@ class Camera:
     down: float = 0.0
     closer: float = 0.0
     shake: float = 0.0
+    path: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ class Measurement:
 
 
 def measure(frames: Frames, seconds: float) -> Measurement:
-    """Measure consecutive frames.
+    """Measure consecutive frames in full.
 
     Args:
         frames: uint8 (T, H, W, 3) RGB, T >= 1, evenly spaced, about 8 per second.
@@ -113,21 +116,33 @@ def measure(frames: Frames, seconds: float) -> Measurement:
         grey = optics.luma(small)
         fast, slow = optics.steps(grey), optics.steps(grey[::SLOW])
         camera = _camera(fast, slow, grey.shape[1:])
-        names = colours.name_pixels(small)
-        still = camera.known and max(abs(camera.right), abs(camera.down)) < PLACE_DRIFT
         side = min(grey.shape[1:])
         total = Similarity(camera.closer, 0.0, -camera.right * side, -camera.down * side)
-        motions, ground = _motions(fast, slow if still else [], total, names)
+        still = camera.known and max(abs(camera.right), abs(camera.down)) < PLACE_DRIFT
+        motions, ground = _motions(fast, slow if still else [], total, small)
         changes = _changes(small, ground) if still else ()
-        return Measurement(
-            seconds=seconds,
-            camera=camera,
-            motions=motions,
-            changes=changes,
-            first=colours.look(small[:END_FRAMES]),
-            last=colours.look(small[-END_FRAMES:]),
-            stir=_stir(grey),
-        )
+        return _measurement(seconds, camera, motions, changes, small, grey)
+
+
+def survey(frames: Frames, seconds: float) -> Measurement:
+    """The same at a fraction of the cost, for long stretches: camera and looks, no regions."""
+    with optics.one_thread():
+        small = optics.shrink(frames)
+        grey = optics.luma(small)
+        camera = _camera(optics.steps(grey, optics.PRESET_FAST), [], grey.shape[1:])
+        return _measurement(seconds, camera, (), (), small, grey)
+
+
+def _measurement(
+    seconds: float,
+    camera: Camera,
+    motions: tuple[Motion, ...],
+    changes: tuple[Change, ...],
+    small: Frames,
+    grey: Frames,
+) -> Measurement:
+    first, last = colours.look(small[:END_FRAMES]), colours.look(small[-END_FRAMES:])
+    return Measurement(seconds, camera, motions, changes, first, last, _stir(grey))
 
 
 def _camera(fast: list[Step], slow: list[Step], shape: tuple[int, ...]) -> Camera:
@@ -157,32 +172,36 @@ def _camera(fast: list[Step], slow: list[Step], shape: tuple[int, ...]) -> Camer
         down=float(-total[1] / min(height, width)),
         closer=float(total[2]),
         shake=_shake(path[:, :2]) / min(height, width),
+        path=float(np.hypot(path[:, 0], path[:, 1]).sum() / min(height, width)),
     )
 
 
 def _shake(velocity: NDArray[np.float64]) -> float:
-    """RMS distance of the camera's path from its best parabola, pixels."""
-    if len(velocity) < SLOW:
-        return 0.0
-    path = np.concatenate([np.zeros((1, 2)), np.cumsum(velocity, axis=0)])
-    time = np.linspace(-1, 1, len(path))
-    smooth = np.polynomial.polynomial.polyfit(time, path, 2)
-    rest = path - np.polynomial.polynomial.polyval(time, smooth).T
-    return float(np.sqrt((rest**2).sum(axis=1).mean()))
+    """RMS distance of the camera's path from a parabola, pixels, over `SHAKE_STEPS` at a time."""
+    count = max(1, round(len(velocity) / SHAKE_STEPS))
+    parts = [part for part in np.array_split(velocity, count) if len(part) >= SLOW]
+    squares = []
+    for part in parts:
+        path = np.concatenate([np.zeros((1, 2)), np.cumsum(part, axis=0)])
+        time = np.linspace(-1, 1, len(path))
+        smooth = np.polynomial.polynomial.polyfit(time, path, 2)
+        rest = path - np.polynomial.polynomial.polyval(time, smooth).T
+        squares.append(float((rest**2).sum(axis=1).mean()))
+    return float(np.sqrt(np.mean(squares))) if squares else 0.0
 
 
 def _motions(
-    fast: list[Step], slow: list[Step], camera: Similarity, names: NDArray[np.uint8]
+    fast: list[Step], slow: list[Step], camera: Similarity, small: Frames
 ) -> tuple[tuple[Motion, ...], Mask]:
     """Movers of both time scales, and where in the picture they have been."""
-    ground = np.zeros(names.shape[1:], bool)
+    ground = np.zeros(small.shape[1:3], bool)
     found = []
     for steps, stride in ((fast, 1), (slow, SLOW)):
         for mover in find_movers(steps, camera):
             if stride > 1 and (mover.footprint & ground).any():
                 continue
             ground |= mover.footprint
-            seen = names[: len(steps) * stride : stride]
+            seen = small[: len(steps) * stride : stride]
             found.append(_motion(mover, colours.own_colour(seen, mover.voxels)))
     return tuple(found), ground
 
@@ -218,11 +237,11 @@ def _changes(small: Frames, moved: Mask) -> tuple[Change, ...]:
         area = float(region.mean())
         kind = _kind(first, last, region) if CHANGE_AREA[0] <= area <= CHANGE_AREA[1] else None
         if kind is not None:
-            names = colours.name_pixels((first if kind == "vanishes" else last).astype(np.uint8))
+            shown = (first if kind == "vanishes" else last).astype(np.uint8)
             x, y = centres[label] / region.shape[::-1]
             # Blurred edges reach into the ground: the colour is read where the change is greatest.
             sure = region & (difference >= np.median(difference[region]))
-            colour = colours.own_colour(names[None], sure[None])
+            colour = colours.own_colour(shown[None], sure[None])
             found.append(Change(kind, float(x), float(y), area, colour))
     return tuple(sorted(found, key=lambda change: -change.area))
 
@@ -272,7 +291,7 @@ def _local_mean(image: NDArray[np.float32], mask: Mask) -> NDArray[np.float32]:
 
 def _stir(grey: Frames) -> float:
     """Share of the picture whose blurred luma leaves its own median by more than noise does."""
-    soft = np.stack([cv2.GaussianBlur(frame, (0, 0), 2.0) for frame in grey]).astype(np.float32)
-    away = np.abs(soft - np.median(soft, axis=0))
-    noise = 1.4826 * np.median(away)
-    return float((away > STIR + 4 * noise).mean())
+    soft = np.stack([cv2.GaussianBlur(frame, (0, 0), 2.0)[::2, ::2] for frame in grey])
+    away = soft.astype(np.float32) - np.median(soft, axis=0)
+    away = np.abs(away - np.median(away, axis=(1, 2), keepdims=True))  # less exposure
+    return float((away > STIR + STIR_NOISE * np.median(away)).mean())

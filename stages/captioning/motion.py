@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from stages.captioning import optics
 from stages.captioning.backend import OK, CaptionAnswer, CaptionRequest, DirectBackend, Shown, View
-from stages.captioning.measure import Measurement, measure
+from stages.captioning.measure import Measurement, measure, survey
 from stages.captioning.words import clip_text, segment_text
 
 FPS = 8.0
@@ -32,9 +32,11 @@ class MotionBackend(DirectBackend):
         self._measured: OrderedDict[str, Measurement] = OrderedDict()
 
     def reply(self, request: CaptionRequest) -> CaptionAnswer:
-        now = self._measure(request.shown)
         if request.kind == "clip":
-            return request.answer(OK, clip_text(now))
+            return request.answer(
+                OK, clip_text(survey(request.shown.frames, _length(request.shown)))
+            )
+        now = self._measure(request.shown)
         before = self._measure(request.before) if request.before.times else None
         return request.answer(OK, segment_text(now, before))
 
@@ -42,9 +44,13 @@ class MotionBackend(DirectBackend):
         """Measurement of these frames, remembered by their content."""
         name = shown.sha256
         if name not in self._measured:
-            seconds = shown.times[-1] - shown.times[0]
-            self._measured[name] = measure(shown.frames, seconds)
+            self._measured[name] = measure(shown.frames, _length(shown))
             if len(self._measured) > REMEMBERED:
                 self._measured.popitem(last=False)
         self._measured.move_to_end(name)
         return self._measured[name]
+
+
+def _length(shown: Shown) -> float:
+    """Seconds from the first frame to the last."""
+    return shown.times[-1] - shown.times[0]

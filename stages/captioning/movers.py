@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from stages.captioning.optics import Float, Similarity, Step
+from stages.captioning.optics import SPARSE, Float, Similarity, Step
 
 Mask = NDArray[np.bool_]
 
@@ -73,6 +73,8 @@ def find_movers(steps: Sequence[Step], camera: Similarity) -> list[Mover]:
         return []
     moving = np.stack([_moving(step) for step in steps])
     residual = np.stack([step.residual for step in steps])
+    if not moving.any():
+        return []
     tracks = [track for way in WAYS for track in _tracks(moving, residual, way)]
     movers = [_mover(group, residual) for group in _join(tracks, residual)]
     kept = [mover for mover in movers if not _is_parallax(mover, camera)]
@@ -84,7 +86,7 @@ def _moving(step: Step) -> Mask:
         return np.zeros(step.change.shape, bool)
     change = cv2.GaussianBlur(np.abs(step.change), (0, 0), SMOOTH)
     left = cv2.GaussianBlur(np.abs(step.unexplained), (0, 0), SMOOTH)
-    noise = 1.4826 * float(np.median(np.abs(step.change)))
+    noise = 1.4826 * float(np.median(np.abs(step.change[::SPARSE, ::SPARSE])))
     camera = np.hypot(step.camera.tx, step.camera.ty)
     return (
         (_length(step.residual) > LEAST_FLOW + CAMERA_SHARE * camera)
@@ -95,8 +97,9 @@ def _moving(step: Step) -> Mask:
 
 def _tracks(moving: Mask, residual: Float, way: tuple[float, float]) -> list[Mask]:
     """Connected sets of voxels that move one way."""
-    along = residual @ np.array(way, np.float32)
-    core = moving & (along > SAME_WAY * _length(residual))
+    flow = residual[moving]
+    core = np.zeros_like(moving)
+    core[moving] = flow @ np.array(way, np.float32) > SAME_WAY * _length(flow)
     square = np.ones((2, 2), np.uint8)
     opened = [cv2.morphologyEx(frame.astype(np.uint8), cv2.MORPH_OPEN, square) for frame in core]
     joined = np.stack([cv2.dilate(frame, np.ones((REACH, REACH), np.uint8)) for frame in opened])
@@ -185,4 +188,4 @@ def _is_parallax(mover: Mover, camera: Similarity) -> bool:
 
 
 def _length(flow: Float) -> Float:
-    return np.hypot(flow[..., 0], flow[..., 1])
+    return np.sqrt((flow * flow).sum(axis=-1))

@@ -8,6 +8,7 @@ sampling, one thread.
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import cv2
@@ -20,6 +21,7 @@ Float = NDArray[np.float32]
 SHORT_SIDE = 128
 PRESET_FAST, PRESET_MEDIUM = 1, 2  # of OpenCV's DIS flow
 BLUR = 1.0  # pixels; against sensor noise and compression
+SPARSE = 3  # pixels between those that medians are taken of
 GRID = 6  # pixels between the points that vote for the camera's motion
 CELLS = 6, 8  # every cell of this raster (short x long side) has one vote, however much texture
 TEXTURE = 0.004  # root of the structure tensor's smaller eigenvalue below which flow is a guess
@@ -113,9 +115,9 @@ def flows(grey: Frames, preset: int = PRESET_MEDIUM) -> list[Float]:
     return [np.asarray(engine.calc(a, b, start.copy()), np.float32) for a, b in pairs]
 
 
-def steps(grey: Frames) -> list[Step]:
+def steps(grey: Frames, preset: int = PRESET_MEDIUM) -> list[Step]:
     """One `Step` per consecutive pair of (T, H, W) frames."""
-    pairs = zip(pairwise(grey), flows(grey), strict=True)
+    pairs = zip(pairwise(grey), flows(grey, preset), strict=True)
     return [step(before, after, flow) for (before, after), flow in pairs]
 
 
@@ -178,7 +180,8 @@ class _Ballot:
 
     def starts(self) -> list[Similarity]:
         tx, ty = np.median(self.flow, axis=0)
-        return [Similarity(tx=float(tx), ty=float(ty)), STILL]
+        middle = Similarity(tx=float(tx), ty=float(ty))
+        return [STILL] if max(abs(tx), abs(ty)) < AGREE else [middle, STILL]
 
     def votes(self, model: Similarity, but_not: Similarity | None = None) -> float:
         """Mean over the cells of the share of points that agree with a model (alone), 0 to 1."""
@@ -201,9 +204,10 @@ class _Ballot:
         return model
 
     def _error(self, model: Similarity) -> NDArray[np.float64]:
-        x, y = self.points.T
-        predicted = model.flow(x.astype(np.float32), y.astype(np.float32))
-        return np.hypot(*(predicted - self.flow).T)
+        (x, y), (u, v) = self.points.T, self.flow.T
+        across = model.grow * x - model.turn * y + model.tx - u
+        down = model.turn * x + model.grow * y + model.ty - v
+        return np.sqrt(across * across + down * down)
 
     def _least_squares(self, weight: NDArray[np.float64]) -> Similarity:
         """Closed form of the weighted similarity fit."""
@@ -218,9 +222,18 @@ class _Ballot:
         return Similarity(grow, turn, float(tx), float(ty))
 
 
-def _centred(height: int, width: int) -> tuple[Float, Float]:
+@lru_cache(maxsize=8)
+def _grid(height: int, width: int) -> tuple[Float, Float]:
+    """x and y of every pixel."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    return x - (width / 2 - 0.5), y - (height / 2 - 0.5)
+    return x, y
+
+
+@lru_cache(maxsize=8)
+def _centred(height: int, width: int) -> tuple[Float, Float]:
+    """The same, from the centre."""
+    x, y = _grid(height, width)
+    return x - np.float32(width / 2 - 0.5), y - np.float32(height / 2 - 0.5)
 
 
 def _difference(before: Frames, after: Frames, flow: Float) -> Float:
@@ -229,11 +242,11 @@ def _difference(before: Frames, after: Frames, flow: Float) -> Float:
     On the earlier frame's grid; 0 where the flow leaves the picture.
     """
     height, width = before.shape
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    x, y = _grid(height, width)
     to_x, to_y = x + flow[..., 0], y + flow[..., 1]
     arrived = cv2.remap(after, to_x, to_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     difference = arrived.astype(np.float32) - before
     inside = (to_x >= 0) & (to_x <= width - 1) & (to_y >= 0) & (to_y <= height - 1)
-    if not inside.any():
-        return np.zeros_like(difference)
-    return np.where(inside, difference - np.median(difference[inside]), 0).astype(np.float32)
+    some = difference[::SPARSE, ::SPARSE][inside[::SPARSE, ::SPARSE]]
+    exposure = np.float32(np.median(some)) if some.size else np.float32(0)
+    return np.where(inside, difference - exposure, np.float32(0))

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from corpus.ids import unit_hash
+from stages.captioning.colours import Look
 from stages.captioning.measure import Camera, Change, Measurement, Motion
 
 Kind = Literal["camera", "mover", "change", "light", "colour", "still", "look"]
@@ -21,16 +24,17 @@ SHAKE = 0.02
 OVER_SHAKE = 1.5  # travel must stand out from the shake by this factor
 MASS, MASS_MOVING_CAMERA = 0.002, 0.008
 MOVERS, CHANGES = 3, 2
-SHORT_WAY = 0.02  # share of the short side that a named way covers at least
+SHORT_WAY = 0.03  # share of the short side that a named way covers at least
 STRAIGHT = 0.6  # share of all travel that goes one way, else it is to and fro
 AXIS = 2.0  # ratio of travel along two axes from which only one is named
 DIAGONAL = 0.5  # share of the larger displacement from which both are named
 SMALL, LARGE = 0.01, 0.12
 LIGHT = 0.045
 LIGHT_SHARE = 0.1
-COLOUR_SHARE = 0.3
+COLOUR_SHARE, ALMOST_ALL = 0.3, 0.85
 DARK, BRIGHT = 0.25, 0.65
-STIRRED = 0.002
+STIRRED, LITTLE, STIRRED_MUCH = 0.002, 0.01, 0.15  # share of the picture
+WANDER, WANDER_STRAIGHT = 0.15, 0.3  # a long way that leads nowhere
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,26 @@ def claims(found: Measurement) -> tuple[Claim, ...]:
     moves = bool(camera) and camera[0].what != "static"
     least = MASS_MOVING_CAMERA if moves else MASS
     movers = [claim for m in found.motions if m.mass >= least and (claim := mover_claim(m))]
-    changes = [] if moves else [change_claim(change) for change in found.changes[:CHANGES]]
+    # What moves also uncovers and covers: only where nothing does is a change sure to be one.
+    sure = not moves and not found.motions
+    changes = [change_claim(change) for change in found.changes[:CHANGES]] if sure else []
     rest: list[Claim] = [*light_claims(found), *colour_claims(found)]
     said = [*_distinct(movers)[:MOVERS], *_distinct(changes)]
     if not said and camera and not moves:
         quiet = not rest and not found.motions and found.stir < STIRRED
         said = [Claim("still", "nothing" if quiet else "little")]
     return (*camera, *said, *rest)
+
+
+def survey_claims(found: Measurement) -> tuple[Claim, ...]:
+    """What can be said of a whole clip from `measure.survey`."""
+    camera = camera_claims(found.camera, found.seconds)
+    rest = [*light_claims(found), *colour_claims(found)]
+    if not camera or camera[0].what != "static":
+        return (*camera, *rest)
+    much = "much" if found.stir > STIRRED_MUCH else "some"
+    still = much if found.stir > LITTLE else "little" if found.stir > STIRRED or rest else "nothing"
+    return (*camera, Claim("still", still), *rest)
 
 
 def camera_claims(camera: Camera, seconds: float) -> list[Claim]:
@@ -75,8 +92,11 @@ def camera_claims(camera: Camera, seconds: float) -> list[Claim]:
     found = [Claim("camera", "shake")] if camera.shake > SHAKE else []
     least = TRAVEL + TRAVEL_PER_SECOND * seconds + (OVER_SHAKE * camera.shake if found else 0)
     ways = _ways(camera.right, camera.down, SECOND_AXIS, least)
+    net = float(np.hypot(camera.right, camera.down))
     if ways:
         found.append(Claim("camera", "+".join(ways)))
+    elif not found and camera.path > WANDER and net < WANDER_STRAIGHT * camera.path:
+        found.append(Claim("camera", "about"))
     travel = abs(camera.right) + abs(camera.down) + camera.shake
     if abs(camera.closer) > GROWTH + GROWTH_PER_TRAVEL * travel:
         found.append(Claim("camera", "in" if camera.closer > 0 else "out"))
@@ -151,13 +171,14 @@ def _distinct(found: Sequence[Claim]) -> list[Claim]:
 # -- words -------------------------------------------------------------------------------------
 
 TURNS = {
-    "left": ("pans left", "swings left"),
-    "right": ("pans right", "swings right"),
-    "up": ("tilts up", "swings up"),
-    "down": ("tilts down", "swings down"),
+    "left": ("pans left", "turns left"),
+    "right": ("pans right", "turns right"),
+    "up": ("tilts up", "tilts upwards"),
+    "down": ("tilts down", "tilts downwards"),
     "in": ("zooms in", "moves in"),
     "out": ("zooms out", "moves back"),
     "shake": ("shakes", "trembles"),
+    "about": ("moves about", "moves to and fro"),
 }
 STATIC = ("The camera holds still", "The view stays fixed")
 ROAMS = {
@@ -180,6 +201,8 @@ CHANGED = {
 STILLNESS = {
     "nothing": ("nothing moves", "nothing in the picture moves"),
     "little": ("hardly anything moves", "almost nothing moves"),
+    "some": ("some of the picture moves", "parts of the picture move"),
+    "much": ("much of the picture moves", "large parts of the picture move"),
 }
 
 
@@ -205,7 +228,7 @@ def segment_text(now: Measurement, before: Measurement | None) -> str:
     said = claims(now)
     voice = Voice([[c.kind, c.what, c.where, c.colour] for c in said], round(now.last.light, 2))
     earlier = claims(before) if before is not None else ()
-    sentences = [] if before is not None else [_look(now)]
+    sentences = [] if before is not None else [_look(now.first)]
     sentences += _camera_sentences(said, earlier, voice)
     sentences += [_mover(claim, earlier, voice) for claim in said if claim.kind == "mover"]
     sentences += [_change(claim, voice) for claim in said if claim.kind == "change"]
@@ -215,22 +238,25 @@ def segment_text(now: Measurement, before: Measurement | None) -> str:
 
 def clip_text(found: Measurement) -> str:
     """The character of a whole clip: light, colour, camera, how much moves."""
-    said = claims(found)
+    said = survey_claims(found)
     voice = Voice([[c.kind, c.what, c.where, c.colour] for c in said], round(found.first.light, 2))
-    movers = [claim for claim in said if claim.kind == "mover"]
-    sentences = [_look(found), *_camera_sentences(said, (), voice)]
-    sentences += [_mover(claim, (), voice) for claim in movers[:1]]
+    sentences = [_look(found.first), *_camera_sentences(said, (), voice)]
     sentences += [_light(claim) for claim in said if claim.kind in ("light", "colour")]
     return " ".join(sentences)
 
 
-def _look(found: Measurement) -> str:
-    light = found.first.light
-    tone = "dark" if light < DARK else "bright" if light > BRIGHT else "medium-bright"
-    if found.first.share < COLOUR_SHARE:
-        return f"A {tone} picture of many colours."
-    most = "almost all" if found.first.share > 0.85 else "mostly"
-    return f"A {tone} picture, {most} {found.first.colour}."
+def look_claim(look: Look) -> Claim:
+    """Tone and main colour of a picture; no colour where none fills enough of it."""
+    tone = "dark" if look.light < DARK else "bright" if look.light > BRIGHT else "medium-bright"
+    return Claim("look", tone, colour=look.colour if look.share >= COLOUR_SHARE else "")
+
+
+def _look(look: Look) -> str:
+    claim = look_claim(look)
+    if not claim.colour:
+        return f"A {claim.what} picture of many colours."
+    most = "almost all" if look.share > ALMOST_ALL else "mostly"
+    return f"A {claim.what} picture, {most} {claim.colour}."
 
 
 def _camera_sentences(said: Sequence[Claim], earlier: Sequence[Claim], voice: Voice) -> list[str]:
