@@ -68,9 +68,14 @@ def write_shards(
 
 
 def split_videos(videos: Iterable[str], plan: ShardPlan) -> set[str]:
-    """The videos held out: ``round(validation * count)`` with the lowest hash."""
+    """The videos held out: ``round(validation * count)`` with the lowest hash.
+
+    A share above zero holds out at least one of two or more videos: a small corpus, too, can then
+    be validated and has start frames that were not trained on.
+    """
     distinct = sorted(set(videos), key=lambda video: unit_hash(plan.seed, "split", video))
-    return set(distinct[: round(plan.validation * len(distinct))])
+    least = 1 if plan.validation > 0 and len(distinct) > 1 else 0
+    return set(distinct[: max(least, round(plan.validation * len(distinct)))])
 
 
 def _write_all(

@@ -14,6 +14,7 @@ from corpus.errors import UserError
 from corpus.ids import sha256_bytes
 from corpus.shards import Sample, ShardPlan, ShardSet, write_shards
 from corpus.shards.sample import parse_latent
+from corpus.shards.writing import split_videos
 
 CODEC = DctCodec(12)
 HEADER = {
@@ -98,6 +99,13 @@ def test_clips_of_one_video_stay_in_one_split(tmp_path: Path) -> None:
     for shard in shards.manifest["shards"]:
         splits = {e.split for e in shards.entries if e.shard == shard["name"]}
         assert splits == {shard["split"]}
+
+
+@pytest.mark.parametrize(("videos", "share", "held_out"), [(1, 0.1, 0), (3, 0.1, 1), (3, 0.0, 0)])
+def test_small_corpora_hold_out_a_video_if_they_can(
+    videos: int, share: float, held_out: int
+) -> None:
+    assert len(split_videos(map(str, range(videos)), ShardPlan(validation=share))) == held_out
 
 
 def test_a_failed_rewrite_leaves_the_old_set(tmp_path: Path) -> None:
