@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from corpus import layout
 from corpus.errors import UserError
 from corpus.layout import Layout
 from pipeline.recipe import Recipe, make_corpus_stages, make_stages
@@ -40,10 +39,9 @@ class Cluster:
 
 
 def make_plan(recipe: Recipe, corpus: Path) -> Plan:
-    """Open or make the corpus and build the recipe's stages on it."""
-    clock = recipe.clock.clock()
-    place = layout.create(corpus.expanduser().absolute(), clock)
-    context = Context(place.media, clock, recipe.seed)
+    """Build a recipe's stages on a corpus, which need not be there yet (`pipeline.runner.run`)."""
+    place = Layout(corpus.expanduser().absolute())
+    context = Context(place.media, recipe.clock.clock(), recipe.seed)
     return Plan(recipe, place, make_stages(recipe, context), make_corpus_stages(recipe, context))
 
 

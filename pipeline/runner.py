@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from corpus import layout
 from corpus.files import write_text
 from corpus.layout import TOOL_VERSION
 from pipeline import conservation
@@ -57,7 +58,8 @@ def run(
     rehash: bool = False,
     verbose: bool = False,
 ) -> Result:
-    """Bring everything that ``inputs`` lists through all stages of a plan.
+    """Bring everything that ``inputs`` lists through all stages of a plan; the corpus is made if it
+    is not there.
 
     Args:
         inputs: a folder, a video or a manifest.
@@ -71,6 +73,8 @@ def run(
         ConservationError: something was lost or counted twice.
     """
     listing = list_sources(inputs, plan.recipe.source).limit(limit)
+    layout.create(plan.layout.root, plan.recipe.clock.clock())
+    view.say(f"{len(listing.sources)} files listed, {listing.ignored} ignored")
     with Lock(plan.layout.root) as lock:
         folder = _new_run(plan)
         cache = plan.layout.table("sources", "1") / "sources.parquet"

@@ -70,6 +70,11 @@ class TestMistakes:
         assert message in shown
         assert "Traceback" not in shown
 
+    def test_a_wrong_input_leaves_no_corpus_behind(self, tmp_path: Path) -> None:
+        corpus = tmp_path / "corpus"
+        assert ends("run", "real", "--input", str(tmp_path / "no"), "--corpus", str(corpus)) == 2
+        assert not corpus.exists()
+
     def test_debug_shows_the_traceback(self) -> None:
         with pytest.raises(UserError):
             main(["status", "nowhere", "--debug"])
