@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import webdataset
 
 from corpus.files import write_text, writing
 from corpus.ids import sha256_bytes, sha256_file, unit_hash
@@ -147,6 +146,8 @@ def _write_tar(
     split: str,
 ) -> list[dict[str, Any]]:
     """Write one tar; index rows of its samples."""
+    import webdataset  # it imports torch, which readers of an index can do without
+
     with path.open("wb") as file:
         tar = webdataset.TarWriter(file, user="", group="", mode=0o644, encoder=False, mtime=0)
         for sample, members in group:
