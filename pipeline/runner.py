@@ -180,14 +180,17 @@ def _shown(
 
 
 def _finish(plan: Plan, found: Replay, view: View) -> tuple[Path | None, bool]:
-    """Corpus stages on the finished records; nothing to do when no clip came through."""
-    if not found.finished:
-        view.say("no clip came through all stages: no shards are written")
-        return None, False
-    header = _header(plan)
+    """Corpus stages on the finished records.
+
+    No clip makes no shards; where older ones stand they are replaced by an empty set, since what
+    lies there is what the latest run gives.
+    """
     (stage,) = plan.corpus_stages
     folder = plan.layout.shards(plan.recipe.model_dump()["shards"]["name"])
-    return folder, stage.run(found.finished, folder, header)
+    if not found.finished and not folder.exists():
+        view.say("no clip came through all stages: no shards are written")
+        return None, False
+    return folder, stage.run(found.finished, folder, _header(plan))
 
 
 def _header(plan: Plan) -> dict[str, Any]:

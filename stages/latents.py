@@ -59,9 +59,6 @@ class LatentsStage(ClipStage[LatentsConfig]):
     def identity(self) -> dict[str, Any]:
         return {"codec": self.codec.info.to_json(), "check": self.config.check}
 
-    def header(self) -> dict[str, Any]:
-        return {"codec": self.codec.info.to_json()}
-
     def process(self, records: Sequence[Record]) -> list[list[Row]]:
         return [self._one(record) for record in records]
 

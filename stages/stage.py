@@ -108,10 +108,6 @@ class Stage(ABC, Generic[C]):
             self.name, self.version, {"clock": self.context.clock.to_json(), **self.identity()}
         )
 
-    def header(self) -> dict[str, Any]:
-        """What a reader of the shards must know of this stage, such as its codec."""
-        return {}
-
     def key(self, record: Record) -> str:
         """Name of this unit of work: the content it reads, never the decisions that chose it."""
         return content_id(self.name, {column: record[column] for column in self.reads})
@@ -207,6 +203,6 @@ class CorpusStage(ABC, Generic[C]):
         Args:
             records: finished clip records, ordered by clip id.
             folder: where the result lies.
-            header: ``clock``, ``recipe``, ``fingerprints`` (stage to fingerprint) and what each
-                stage's `Stage.header` adds; stored with the result.
+            header: ``clock``, ``codec``, ``recipe`` and ``fingerprints`` (stage to fingerprint);
+                stored with the result.
         """
