@@ -147,7 +147,7 @@ class CaptionBackend(ABC):
         view = [self.view.fps, self.view.short_side, self.view.before]
         return {"model": self.model, "view": view, "sampling": self.sampling}
 
-    def open(self) -> None:
+    def open(self) -> None:  # noqa: B027 - nothing to load is the rule
         """Load models; called once per worker."""
 
     @abstractmethod
