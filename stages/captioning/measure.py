@@ -3,6 +3,7 @@
 `captions` of the motion backend say exactly what is in a `Measurement`; see `words`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -14,9 +15,11 @@ from stages.captioning.colours import Look
 from stages.captioning.movers import Mask, Mover, find_movers
 from stages.captioning.optics import STILL, Frames, Similarity, Step
 
-SLOW = 4  # steps joined for what is too slow to see from one to the next
+STEPS_PER_SECOND = 8
+LOST = 0.2  # share of steps without a camera from which every frame is looked at
+JOINT_SECONDS = 0.5  # steps joined for what is too slow to see from one to the next
 SLOW_REACH = 8.0  # pixels over such a joint step that flow still follows well
-SHAKE_STEPS = 16  # two seconds: slower is no shake
+SHAKE_STEPS, SHAKE_LEAST = 16, 4  # about two seconds: slower is no shake
 KNOWN = 0.6  # least share of steps in which the camera's motion can be told
 PLACE_DRIFT = 0.03  # camera travel up to which first and last frames can be compared
 END_FRAMES = 2
@@ -108,18 +111,22 @@ def measure(frames: Frames, seconds: float) -> Measurement:
     """Measure consecutive frames in full.
 
     Args:
-        frames: uint8 (T, H, W, 3) RGB, T >= 1, evenly spaced, about 8 per second.
+        frames: uint8 (T, H, W, 3) RGB, T >= 1, evenly spaced; 16 per second are used where the
+            camera is fast, 8 else.
         seconds: from the first to the last of them.
     """
     with optics.one_thread():
         small = optics.shrink(frames)
-        grey = optics.luma(small)
-        fast, slow = optics.steps(grey), optics.steps(grey[::SLOW])
-        camera = _camera(fast, slow, grey.shape[1:])
+        grey, rate = optics.luma(small), _rate(frames, seconds)
+        stride, fast = _steps(grey, rate, optics.PRESET_MEDIUM)
+        joint = max(1, round(JOINT_SECONDS * rate / stride))
+        slow = optics.steps(grey[:: stride * joint])
+        camera = _camera(fast, slow, joint, grey.shape[1:])
         side = min(grey.shape[1:])
         total = Similarity(camera.closer, 0.0, -camera.right * side, -camera.down * side)
         still = camera.known and max(abs(camera.right), abs(camera.down)) < PLACE_DRIFT
-        motions, ground = _motions(fast, slow if still else [], total, small)
+        scales = [(fast, stride), (slow if still else [], stride * joint)]
+        motions, ground = _motions(scales, total, small)
         changes = _changes(small, ground) if still else ()
         return _measurement(seconds, camera, motions, changes, small, grey)
 
@@ -129,8 +136,28 @@ def survey(frames: Frames, seconds: float) -> Measurement:
     with optics.one_thread():
         small = optics.shrink(frames)
         grey = optics.luma(small)
-        camera = _camera(optics.steps(grey, optics.PRESET_FAST), [], grey.shape[1:])
+        _, fast = _steps(grey, _rate(frames, seconds), optics.PRESET_FAST)
+        camera = _camera(fast, [], 1, grey.shape[1:])
         return _measurement(seconds, camera, (), (), small, grey)
+
+
+def _rate(frames: Frames, seconds: float) -> float:
+    """Frames per second."""
+    return (len(frames) - 1) / seconds if seconds > 0 else 0.0
+
+
+def _steps(grey: Frames, rate: float, preset: int) -> tuple[int, list[Step]]:
+    """Steps of about `STEPS_PER_SECOND`; frame by frame where the camera is too fast for that.
+
+    Returns:
+        frames per step, and the steps.
+    """
+    stride = max(1, round(rate / STEPS_PER_SECOND))
+    steps = optics.steps(grey[::stride], preset)
+    lost = sum(step.camera is None for step in steps)
+    if stride > 1 and lost > LOST * len(steps):
+        return 1, optics.steps(grey, preset)
+    return stride, steps
 
 
 def _measurement(
@@ -145,8 +172,12 @@ def _measurement(
     return Measurement(seconds, camera, motions, changes, first, last, _stir(grey))
 
 
-def _camera(fast: list[Step], slow: list[Step], shape: tuple[int, ...]) -> Camera:
-    """Join the steps' models; joint steps see slow motion better, single steps fast motion."""
+def _camera(fast: list[Step], slow: list[Step], joint: int, shape: tuple[int, ...]) -> Camera:
+    """Join the steps' models; joint steps see slow motion better, single steps fast motion.
+
+    Args:
+        joint: fast steps per slow one.
+    """
     known = [step.camera for step in fast if step.camera is not None]
     if not fast:
         return Camera()
@@ -160,12 +191,12 @@ def _camera(fast: list[Step], slow: list[Step], shape: tuple[int, ...]) -> Camer
     joined = 0
     total = np.zeros(3)
     for step in slow:
-        part = path[joined : joined + SLOW].sum(axis=0)
+        part = path[joined : joined + joint].sum(axis=0)
         model = step.camera
         if model is not None and max(abs(part[:2])) < SLOW_REACH:
             part = np.array([model.tx, model.ty, model.grow])
         total += part
-        joined += SLOW
+        joined += joint
     total += path[joined:].sum(axis=0)
     return Camera(
         right=float(-total[0] / min(height, width)),
@@ -179,7 +210,7 @@ def _camera(fast: list[Step], slow: list[Step], shape: tuple[int, ...]) -> Camer
 def _shake(velocity: NDArray[np.float64]) -> float:
     """RMS distance of the camera's path from a parabola, pixels, over `SHAKE_STEPS` at a time."""
     count = max(1, round(len(velocity) / SHAKE_STEPS))
-    parts = [part for part in np.array_split(velocity, count) if len(part) >= SLOW]
+    parts = [part for part in np.array_split(velocity, count) if len(part) >= SHAKE_LEAST]
     squares = []
     for part in parts:
         path = np.concatenate([np.zeros((1, 2)), np.cumsum(part, axis=0)])
@@ -191,14 +222,18 @@ def _shake(velocity: NDArray[np.float64]) -> float:
 
 
 def _motions(
-    fast: list[Step], slow: list[Step], camera: Similarity, small: Frames
+    scales: Sequence[tuple[list[Step], int]], camera: Similarity, small: Frames
 ) -> tuple[tuple[Motion, ...], Mask]:
-    """Movers of both time scales, and where in the picture they have been."""
+    """Movers of all time scales, and where in the picture they have been.
+
+    Args:
+        scales: steps with the number of frames per step, the finest first.
+    """
     ground = np.zeros(small.shape[1:3], bool)
     found = []
-    for steps, stride in ((fast, 1), (slow, SLOW)):
+    for number, (steps, stride) in enumerate(scales):
         for mover in find_movers(steps, camera):
-            if stride > 1 and (mover.footprint & ground).any():
+            if number and (mover.footprint & ground).any():
                 continue
             ground |= mover.footprint
             seen = small[: len(steps) * stride : stride]

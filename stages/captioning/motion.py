@@ -9,7 +9,7 @@ from stages.captioning.backend import OK, CaptionAnswer, CaptionRequest, DirectB
 from stages.captioning.measure import Measurement, measure, survey
 from stages.captioning.words import clip_text, segment_text
 
-FPS = 8.0
+FPS = 16.0
 REMEMBERED = 256  # measurements; a segment is measured once though it is also the next one's past
 
 

@@ -27,11 +27,15 @@ CELLS = 6, 8  # every cell of this raster (short x long side) has one vote, howe
 TEXTURE = 0.004  # root of the structure tensor's smaller eigenvalue below which flow is a guess
 MIN_POINTS = 12
 ROBUST_SCALES = (3.0, 1.5, 0.75, 0.5, 0.35, 0.35, 0.35, 0.35)  # pixels; narrowing inlier kernel
-AGREE = 0.6  # pixels between a point's flow and the camera model it votes for
+# Between a point's flow and the camera model it votes for: pixels, and a share of the motion, since
+# a turning lens moves its edges faster than its middle.
+AGREE, AGREE_SHARE = 0.6, 0.15
 STILL_SHARE = 0.5  # a still camera wins if it alone explains this share of what the other does
 MIN_VOTES = 0.25  # below this nothing can be said of the camera
 BETTER = 0.8  # error of a camera model, as a share of the still one's, that counts as better
 MORE_BETTER = 2.0  # times as many cells must get better as get worse
+QUIET, QUIET_SHARE = 4.0, 0.7  # grey levels, or share of a cell's contrast, that is no change
+STILL_CELLS = 0.5  # least share of quiet cells under a still camera
 
 
 @contextlib.contextmanager
@@ -158,13 +162,13 @@ def estimate_camera(before: Frames, after: Frames, flow: Float) -> Similarity | 
     cells = (ys * rows // height) * columns + xs * columns // width
     ballot = _Ballot(points, flow[ys, xs].astype(np.float64), cells)
     moving = max(map(ballot.fit, ballot.starts()), key=ballot.votes)
-    if ballot.votes(STILL, but_not=moving) >= STILL_SHARE * ballot.votes(moving, but_not=STILL):
-        return STILL
     x, y = _centred(height, width)
     rest = np.abs(_difference(before, after, moving.flow(x, y)))[ys, xs]
     rest_still = np.abs(_difference(before, after, STILL.flow(x, y)))[ys, xs]
-    if not ballot.closer(rest, rest_still):
-        return STILL
+    alone = ballot.votes(STILL, but_not=moving), ballot.votes(moving, but_not=STILL)
+    if alone[0] >= STILL_SHARE * alone[1] or not ballot.closer(rest, rest_still):
+        quiet = ballot.quiet(rest_still, before[ys, xs])
+        return STILL if quiet >= STILL_CELLS else None
     return moving if ballot.votes(moving) >= MIN_VOTES else None
 
 
@@ -185,9 +189,9 @@ class _Ballot:
 
     def votes(self, model: Similarity, but_not: Similarity | None = None) -> float:
         """Mean over the cells of the share of points that agree with a model (alone), 0 to 1."""
-        agree = self._error(model) < AGREE
+        agree = self._error(model) < self._tolerance(model)
         if but_not is not None:
-            agree &= self._error(but_not) >= AGREE
+            agree &= self._error(but_not) >= self._tolerance(but_not)
         return float((np.bincount(self.cells, weights=agree) / self.members).mean())
 
     def closer(self, error: Float, error_still: Float) -> bool:
@@ -199,9 +203,24 @@ class _Ballot:
     def fit(self, model: Similarity) -> Similarity:
         """Iteratively reweighted least squares with a narrowing kernel."""
         for scale in ROBUST_SCALES:
-            kernel = 1 / (1 + (self._error(model) / scale) ** 2) ** 2
+            width = scale + self._tolerance(model) - AGREE
+            kernel = 1 / (1 + (self._error(model) / width) ** 2) ** 2
             model = self._least_squares(self.weight * kernel)
         return model
+
+    def quiet(self, error: Float, grey: NDArray[np.uint8]) -> float:
+        """Share of the cells that an error (per point, grey levels) hardly touches."""
+        mean = np.bincount(self.cells, weights=error) / self.members
+        level = np.bincount(self.cells, weights=grey) / self.members
+        away = np.abs(grey - level[self.cells])
+        contrast = np.bincount(self.cells, weights=away) / self.members
+        return float((mean < np.maximum(QUIET, QUIET_SHARE * contrast)).mean())
+
+    def _tolerance(self, model: Similarity) -> NDArray[np.float64]:
+        """Pixels by which each point's flow may miss a model that it agrees with."""
+        x, y = self.points.T
+        across, down = model.grow * x - model.turn * y, model.turn * x + model.grow * y
+        return AGREE + AGREE_SHARE * np.hypot(across + model.tx, down + model.ty)
 
     def _error(self, model: Similarity) -> NDArray[np.float64]:
         (x, y), (u, v) = self.points.T, self.flow.T

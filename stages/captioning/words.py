@@ -20,9 +20,9 @@ Kind = Literal["camera", "mover", "change", "light", "colour", "still", "look"]
 TRAVEL, TRAVEL_PER_SECOND = 0.012, 0.008
 SECOND_AXIS = 0.45  # share of the larger travel from which the smaller one is named too
 GROWTH, GROWTH_PER_TRAVEL = 0.03, 0.2  # depth and turning look a little like growth
-SHAKE = 0.02
+SHAKE, SHAKE_PER_TRAVEL = 0.02, 0.15  # a quick turn leaves its smooth path a little, too
 OVER_SHAKE = 1.5  # travel must stand out from the shake by this factor
-MASS, MASS_MOVING_CAMERA = 0.002, 0.008
+MASS, MASS_MOVING_CAMERA, MASS_PER_TRAVEL = 0.002, 0.008, 0.05
 MOVERS, CHANGES = 3, 2
 SHORT_WAY = 0.03  # share of the short side that a named way covers at least
 STRAIGHT = 0.6  # share of all travel that goes one way, else it is to and fro
@@ -61,14 +61,17 @@ def claims(found: Measurement) -> tuple[Claim, ...]:
     """What can be said of a stretch by itself, the camera first."""
     camera = camera_claims(found.camera, found.seconds)
     moves = bool(camera) and camera[0].what != "static"
-    least = MASS_MOVING_CAMERA if moves else MASS
-    movers = [claim for m in found.motions if m.mass >= least and (claim := mover_claim(m))]
+    least = MASS_MOVING_CAMERA + MASS_PER_TRAVEL * found.camera.path if moves else MASS
+    motions = found.motions if found.camera.known else ()
+    movers = [claim for m in motions if m.mass >= least and (claim := mover_claim(m))]
     # What moves also uncovers and covers: only where nothing does is a change sure to be one.
     sure = not moves and not found.motions
     changes = [change_claim(change) for change in found.changes[:CHANGES]] if sure else []
     rest: list[Claim] = [*light_claims(found), *colour_claims(found)]
     said = [*_distinct(movers)[:MOVERS], *_distinct(changes)]
-    if not said and camera and not moves:
+    if not said and not camera:
+        said = [Claim("still", "changes")]
+    elif not said and not moves:
         quiet = not rest and not found.motions and found.stir < STIRRED
         said = [Claim("still", "nothing" if quiet else "little")]
     return (*camera, *said, *rest)
@@ -89,10 +92,11 @@ def camera_claims(camera: Camera, seconds: float) -> list[Claim]:
     """Shake, travel, growth; ``static`` if none; nothing at all where it cannot be told."""
     if not camera.known:
         return []
-    found = [Claim("camera", "shake")] if camera.shake > SHAKE else []
+    net = float(np.hypot(camera.right, camera.down))
+    shakes = camera.shake > SHAKE + SHAKE_PER_TRAVEL * net
+    found = [Claim("camera", "shake")] if shakes else []
     least = TRAVEL + TRAVEL_PER_SECOND * seconds + (OVER_SHAKE * camera.shake if found else 0)
     ways = _ways(camera.right, camera.down, SECOND_AXIS, least)
-    net = float(np.hypot(camera.right, camera.down))
     if ways:
         found.append(Claim("camera", "+".join(ways)))
     elif not found and camera.path > WANDER and net < WANDER_STRAIGHT * camera.path:
@@ -175,8 +179,8 @@ TURNS = {
     "right": ("pans right", "turns right"),
     "up": ("tilts up", "tilts upwards"),
     "down": ("tilts down", "tilts downwards"),
-    "in": ("zooms in", "moves in"),
-    "out": ("zooms out", "moves back"),
+    "in": ("moves in", "closes in"),
+    "out": ("moves back", "draws back"),
     "shake": ("shakes", "trembles"),
     "about": ("moves about", "moves to and fro"),
 }
@@ -268,7 +272,7 @@ def _camera_sentences(said: Sequence[Claim], earlier: Sequence[Claim], voice: Vo
         start = "The camera comes to rest" if moved else voice.choose(STATIC)
         return [f"{start} and {voice.choose(STILLNESS[still])}." if still else f"{start}."]
     if not ways:
-        return []
+        return ["Much of the picture changes."] if still else []
     parts = [part for way in ways for part in way.split("+")]
     now = _list([voice.choose(TURNS[part]) for part in parts])
     before = {part for way in were for part in way.split("+")}
