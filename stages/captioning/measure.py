@@ -117,10 +117,10 @@ def measure(frames: Frames, seconds: float) -> Measurement:
     """
     with optics.one_thread():
         small = optics.shrink(frames)
-        grey, rate = optics.luma(small), _rate(frames, seconds)
-        stride, fast = _steps(grey, rate, optics.PRESET_MEDIUM)
+        rate = _rate(frames, seconds)
+        stride, grey, fast = _steps(small, rate, optics.PRESET_MEDIUM)
         joint = max(1, round(JOINT_SECONDS * rate / stride))
-        slow = optics.steps(grey[:: stride * joint])
+        slow = optics.steps(grey[::joint])
         camera = _camera(fast, slow, joint, grey.shape[1:])
         side = min(grey.shape[1:])
         total = Similarity(camera.closer, 0.0, -camera.right * side, -camera.down * side)
@@ -135,8 +135,7 @@ def survey(frames: Frames, seconds: float) -> Measurement:
     """The same at a fraction of the cost, for long stretches: camera and looks, no regions."""
     with optics.one_thread():
         small = optics.shrink(frames)
-        grey = optics.luma(small)
-        _, fast = _steps(grey, _rate(frames, seconds), optics.PRESET_FAST)
+        _, grey, fast = _steps(small, _rate(frames, seconds), optics.PRESET_FAST)
         camera = _camera(fast, [], 1, grey.shape[1:])
         return _measurement(seconds, camera, (), (), small, grey)
 
@@ -146,18 +145,20 @@ def _rate(frames: Frames, seconds: float) -> float:
     return (len(frames) - 1) / seconds if seconds > 0 else 0.0
 
 
-def _steps(grey: Frames, rate: float, preset: int) -> tuple[int, list[Step]]:
+def _steps(small: Frames, rate: float, preset: int) -> tuple[int, Frames, list[Step]]:
     """Steps of about `STEPS_PER_SECOND`; frame by frame where the camera is too fast for that.
 
     Returns:
-        frames per step, and the steps.
+        frames per step, the luma at the steps' ends, and the steps.
     """
     stride = max(1, round(rate / STEPS_PER_SECOND))
-    steps = optics.steps(grey[::stride], preset)
+    grey = optics.luma(small[::stride])
+    steps = optics.steps(grey, preset)
     lost = sum(step.camera is None for step in steps)
     if stride > 1 and lost > LOST * len(steps):
-        return 1, optics.steps(grey, preset)
-    return stride, steps
+        grey = optics.luma(small)
+        return 1, grey, optics.steps(grey, preset)
+    return stride, grey, steps
 
 
 def _measurement(
