@@ -50,6 +50,7 @@ def train(config: RunConfig, shards: Path, out: Path, *, resume: bool = False) -
         UserError: wrong config or shards, or a folder that holds something else.
         SystemExit: 128 + signal; a checkpoint was saved.
     """
+    config.set_threads()
     folder, data = RunFolder(out), ShardSet.open(shards)
     if folder.begun:
         _check_same_run(folder, config, data, resume)

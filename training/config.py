@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -124,6 +125,9 @@ class RuntimeConfig(Section):
 
     Attributes:
         device: auto = cuda where there is one.
+        threads: of the CPU, for training and generation; None leaves it to torch. A small model
+            gains nothing from more than two, and on a machine that is shared a barrier of many
+            threads waits for the slowest.
         workers: processes that build rows; 0 builds them in the trainer's own.
         save_every: steps between checkpoints; the last step is always saved.
         keep: checkpoints kept.
@@ -131,6 +135,7 @@ class RuntimeConfig(Section):
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Positive | None = None
     workers: Count = 1
     save_every: Positive = 500
     keep: Positive = 2
@@ -159,6 +164,11 @@ class RunConfig(Section):
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+    def set_threads(self) -> None:
+        """Give torch the threads that this run asks for."""
+        if self.runtime.threads is not None:
+            torch.set_num_threads(self.runtime.threads)
 
     def differences(self, other: "RunConfig") -> list[str]:
         """Dotted names outside ``runtime`` and ``sampling`` in which two configs differ."""

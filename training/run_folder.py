@@ -217,9 +217,11 @@ def load_run(root: Path) -> Run:
     place = checkpoint.latest(folder.checkpoints)
     if place is None:
         raise UserError(f"{root} has no checkpoint yet: train first")
+    config = read_config(folder)
+    config.set_threads()
     return Run(
         root=root,
-        config=read_config(folder),
+        config=config,
         head=head,
         tokenizer=Tokenizer.load(folder.tokenizer),
         codec=from_description(head.codec),
