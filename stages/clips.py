@@ -311,6 +311,7 @@ def filters(record: Record, width: int, height: int) -> str:
     curve, matrix = _HDR_CURVES.get(record["transfer"]), record["matrix"]
     scaled = f"scale={w}:{h}:flags=bicubic+accurate_rnd"
     if curve is not None:
+        scaled += ",format=yuv444p10le"  # zscale refuses subsampled pictures of odd size
         linear = f"zscale=tin={curve}:pin=2020:min=2020_ncl:t=linear:npl=203,format=gbrpf32le"
         sdr = "zscale=p=709,tonemap=mobius:desat=0,zscale=t=709:p=709:m=gbr:r=full,format=gbrp"
         colours = f"{linear},{sdr}"

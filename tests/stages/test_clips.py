@@ -311,6 +311,17 @@ def test_bright_hdr_becomes_white_and_sdr_is_left_alone(tmp_path: Path) -> None:
     assert black < 12 and 20 < dim < 110 and 170 < white <= 250 and white < glare <= 255
 
 
+def test_hdr_of_odd_covering_size_is_mapped_too(tmp_path: Path) -> None:
+    """96 x 86 covers 90 x 64 as 90 x 81, which subsampled chroma cannot be."""
+    pictures = [np.full((86, 96, 3), 150, np.uint8)] * 32
+    path = write_film(
+        tmp_path / "a.mp4", pictures, steady(16, BASE, 32), BASE,
+        pixels="yuv420p10le", colour={"color_trc": 16, "color_primaries": 9, "colorspace": 9},
+    )  # fmt: skip
+    (clip,) = through(tmp_path, path, [(0.0, 2.0)], buckets=((90, 64),))
+    assert read_video(context(tmp_path).media.path(clip["clip"])).shape[1:] == (64, 90, 3)
+
+
 def test_colours_stay_what_they_are(tmp_path: Path) -> None:
     """BT.709 that says so, and a small untagged film, which is BT.601 like all such films."""
     colours = np.array([[250, 20, 20], [20, 240, 30], [30, 30, 250], [200, 200, 30]], np.uint8)
