@@ -27,6 +27,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import ray
 
 from corpus.ids import canonical_json
 from corpus.rows import Row
@@ -74,7 +75,8 @@ class Worker:
         self._stage = job.stage
         self._marks = Marks(job.notes)
         self._faults = Faults(job.notes, job.stage.name)
-        atexit.register(_leave_in_time)
+        if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
+            atexit.register(_leave_in_time)
         with fatal(job.notes):
             self._stage.open()
 

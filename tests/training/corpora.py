@@ -57,6 +57,6 @@ def small_config(**changes: Any) -> RunConfig:
         "rows": {"text": 24, "clean": 5, "noisy": 4, "per_step": 4, "per_pass": 4},
         "optimizer": {"warmup": 2},
         "sampling": {"steps": 2, "start_frames": 2},
-        "runtime": {"workers": 0, "device": "cpu"},
+        "runtime": {"workers": 0, "device": "cpu", "threads": 1},
     }
     return parse_config(data | changes, "test")

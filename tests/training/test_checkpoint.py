@@ -1,9 +1,9 @@
 """Checkpoints: exact, whole or absent, and never a pickle."""
 
 import json
-import multiprocessing
-import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from corpus.errors import UserError
 from training import api, checkpoint
 from training.api import train
 from training.metrics import read_lines
-from training.optimise import State
 from training.run_folder import load_run
 
 STEPS = 9
@@ -37,7 +36,8 @@ def straight(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(workers: int = 0, **runtime: Any) -> Any:
     return small_config(
         steps=STEPS,
-        runtime={"workers": workers, "device": "cpu", "save_every": 4, "keep": 2} | runtime,
+        runtime={"workers": workers, "device": "cpu", "threads": 1, "save_every": 4, "keep": 2}
+        | runtime,
     )
 
 
@@ -64,31 +64,37 @@ def same(one: Path, other: Path) -> None:
         assert torch.equal(mine[name], theirs[name]), name
 
 
-def _train_and_die(shards: Path, run: Path, at: int) -> None:
-    """Train in a process that kills itself, with no goodbye, after a step."""
-    from training import train as loop
+# Train in a process of its own that kills itself, with no goodbye, before a step.
+TRAIN_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+from training import train as loop
+from training.api import train
+from training.config import load_config
 
-    done = loop.update
+config, shards, run, at = sys.argv[1:]
+done = loop.update
 
-    def update(state: State, *rest: Any) -> None:
-        if state.step == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        done(state, *rest)
+def update(state, *rest):
+    if state.step == int(at):
+        os.kill(os.getpid(), signal.SIGKILL)
+    done(state, *rest)
 
-    loop.update = update  # type: ignore[assignment]
-    train(config(), shards, run)
+loop.update = update
+train(load_config(Path(config)), Path(shards), Path(run))
+"""
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_kill_and_resume_is_the_straight_run(
     workers: int, shards: Path, straight: Path, tmp_path: Path
 ) -> None:
-    child = multiprocessing.get_context("fork").Process(
-        target=_train_and_die, args=(shards, tmp_path / "run", 6)
+    (tmp_path / "config.yaml").write_text(config().to_yaml())
+    arguments = [tmp_path / "config.yaml", shards, tmp_path / "run", "6"]
+    child = subprocess.run(
+        [sys.executable, "-c", TRAIN_AND_DIE, *map(str, arguments)], timeout=300, check=False
     )
-    child.start()
-    child.join(120)
-    assert child.exitcode == -signal.SIGKILL
+    assert child.returncode == -signal.SIGKILL
     assert [path.name for path in checkpoint.checkpoints(tmp_path / "run" / "checkpoints")] == [
         "step-00000004"
     ]
