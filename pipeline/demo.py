@@ -40,7 +40,7 @@ class Sizes:
         arena, films: overrides of the two training configs.
     """
 
-    episodes: int = 1000
+    episodes: int = 800
     footage: float = 180.0
     instructions: int = 96
     arena: tuple[str, ...] = ()

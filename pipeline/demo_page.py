@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,15 @@ def write_page(path: Path, legs: list[Leg], seconds: dict[str, float]) -> Path:
     )
     environment.filters["inline"] = inline
     environment.filters["curves"] = curves
-    environment.filters["beside"] = lambda other: other.relative_to(path.parent).as_posix()
+    environment.filters["beside"] = lambda other: beside(path, other)
     page = environment.get_template("demo.html").render(legs=legs, seconds=seconds)
     write_text(path, page)
     return path
+
+
+def beside(page: Path, other: Path) -> str:
+    """Link from the page to a file near it, so that the folder can be moved as a whole."""
+    return Path(os.path.relpath(other.absolute(), page.parent.absolute())).as_posix()
 
 
 def inline(path: Path) -> str:
