@@ -32,7 +32,7 @@ from stages.child import Child, ChildTrouble, twice
 from stages.foreign import Unfit, decoder, decoding_limits
 from stages.media_time import Ticks, chunks_between, on_show, read_timing, sample
 from stages.pictures import Frames
-from stages.stage import Record, Resources, StageConfig, VideoStage
+from stages.stage import Context, Record, Resources, StageConfig, VideoStage
 
 _HDR_CURVES = {"pq": "smpte2084", "hlg": "arib-std-b67"}
 
@@ -95,6 +95,12 @@ class ClipsStage(VideoStage[ClipsConfig]):
         ]
     )
 
+    def __init__(self, config: ClipsConfig, context: Context) -> None:
+        super().__init__(config, context)
+        # Here and not in a worker: a length that is no whole number of chunks is the plan's fault.
+        bounds = (config.min_seconds, config.max_seconds)
+        self._least, self._most = map(context.clock.chunks_of, bounds)
+
     @property
     def resources(self) -> Resources:
         return Resources(cpus=1.0, batch=1)
@@ -138,12 +144,11 @@ class ClipsStage(VideoStage[ClipsConfig]):
     def _windows(self, record: Record, pts: Ticks) -> tuple[list[Row], list["Window"]]:
         """Rows of the shots that are too short, windows of the others, in order."""
         clock, base = self.context.clock, record["time_base"]
-        least, most = map(clock.chunks_of, (self.config.min_seconds, self.config.max_seconds))
         chunk = Fraction(clock.frames_per_chunk, clock.fps)
         rows: list[Row] = []
         windows: list[Window] = []
         for shot in record["shots"]:
-            parts = split(base, shot["start_pts"], shot["end_pts"], least, most, chunk)
+            parts = split(base, shot["start_pts"], shot["end_pts"], self._least, self._most, chunk)
             for tick, chunks in parts:
                 start = int(pts[on_show(pts, base, tick)])
                 windows.append(Window(shot["shot_id"], start, chunks))

@@ -26,6 +26,7 @@ from films import (
 from scenes import camera
 
 from corpus.clock import Clock
+from corpus.errors import UserError
 from corpus.ids import sha256_file
 from corpus.video import encode_video, read_video
 from stages.clips import ClipsConfig, ClipsStage, bucket, filters, split
@@ -379,3 +380,10 @@ def test_odd_sizes_survive_without_loss(tmp_path: Path) -> None:
     (record,) = through(tmp_path, path, [(0.0, 2.5)], buckets=((27, 33),), encoding="rgb_lossless")
     frames = read_video(context(tmp_path).media.path(record["clip"]))
     assert (frames == pictures[: len(frames)]).all() and len(frames) == 37
+
+
+def test_a_length_that_the_clock_cannot_hold_is_refused_before_any_film_is_opened(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UserError, match=r"4\.1 s is not a whole number of chunks"):
+        ClipsStage(ClipsConfig(max_seconds=4.1, min_seconds=2.0), context(tmp_path))
