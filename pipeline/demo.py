@@ -217,7 +217,7 @@ def closing_words(out: Path, page: Path) -> list[str]:
         f"Runs:     {arena / 'run'}, {films / 'run'}",
         f"Films:    {arena / 'films'}, {films / 'films'}",
         "",
-        "Try next:",
+        "Try next (the command lies in .venv/bin):",
         f"  {_command(arena, [(1.0, 'left'), (2.0, 'jump')], 4.0)}",
         f"  tv2tv evaluate {arena / 'run'} --shards {arena / 'corpus' / 'shards' / SHARDS}",
         f"  tv2tv status {films / 'corpus'}",
