@@ -12,18 +12,18 @@ Any value can be set from the command line: ``--set clips.min_seconds=2``.
 """
 
 import copy
-import difflib
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from corpus.clock import Clock
 from corpus.errors import UserError
 from corpus.rows import COMMON
+from corpus.settings import check, override, read_settings
 from pipeline.sources import Source, SourceConfig
 from stages.stage import Context, CorpusStage, Stage
 
@@ -90,7 +90,7 @@ def load_recipe(given: str, overrides: Sequence[str] = ()) -> Recipe:
         UserError: not found, no YAML, unknown keys (with the likely right one), bad values.
     """
     path = find_config(given)
-    return parse_recipe(_read_yaml(path), overrides, str(path), path.stem)
+    return parse_recipe(read_settings(path), overrides, str(path), path.stem)
 
 
 def parse_recipe(
@@ -100,11 +100,7 @@ def parse_recipe(
     data = {"name": name, **copy.deepcopy(data)}
     for text in overrides:
         override(data, text)
-    model = recipe_model()
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise UserError(f"recipe {where}:\n{explain(error, model)}") from error
+    return check(recipe_model(), data, f"recipe {where}")
 
 
 def find_config(given: str) -> Path:
@@ -117,37 +113,6 @@ def find_config(given: str) -> Path:
         return shipped
     names = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
     raise UserError(f"{given} is not a file, and none of those that come along: {names}")
-
-
-def override(data: dict[str, Any], text: str) -> None:
-    """Apply one ``a.b=value`` to nested dicts, in place."""
-    dotted, equals, value = text.partition("=")
-    keys = dotted.strip().split(".")
-    if not equals or not all(keys):
-        raise UserError(f"--set {text!r}: write section.key=value, as in clips.min_seconds=2")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {text!r}: the value is no YAML: {error}") from error
-    for key in keys[:-1]:
-        if data.get(key) is None:
-            data[key] = {}
-        data = data[key]
-        if not isinstance(data, dict):
-            raise UserError(f"--set {text!r}: {key} is a value, it has no keys below it")
-    data[keys[-1]] = parsed
-
-
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """One line per mistake, with the key that was probably meant."""
-    lines = []
-    for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            lines.append(f"  {where} is no key{_did_you_mean(item['loc'], model)}")
-        else:
-            lines.append(f"  {where or 'recipe'}: {item['msg']}")
-    return "\n".join(lines)
 
 
 def make_stages(recipe: Recipe, context: Context) -> list[Stage]:
@@ -186,37 +151,3 @@ def check_plan(stages: Sequence[Stage]) -> None:
             raise ValueError(f"stage {stage.name} works on videos, after {previous.name} on clips")
         known |= {*stage.writes.names, f"{stage.level}s", f"{stage.level}_id"}
         previous = stage
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"recipe {path} cannot be read: {error}") from error
-    if not isinstance(data, dict):
-        raise UserError(f"recipe {path} is no mapping of sections")
-    return data
-
-
-def _did_you_mean(location: Sequence[Any], model: type[BaseModel]) -> str:
-    names = _keys_at(location[:-1], model)
-    close = difflib.get_close_matches(str(location[-1]), names, n=1)
-    if close:
-        return f": did you mean {close[0]}?"
-    return f": there are {', '.join(names)}" if names else ""
-
-
-def _keys_at(location: Iterable[Any], model: type[BaseModel]) -> list[str]:
-    """Names of the fields of the model that stands at ``location``."""
-    candidates: list[type[BaseModel]] = [model]
-    for part in location:
-        nested = [m for one in candidates if part in one.model_fields for m in _models(one, part)]
-        candidates = nested or [m for m in candidates if m.__name__ == part] or candidates
-    return sorted({name for one in candidates for name in one.model_fields})
-
-
-def _models(model: type[BaseModel], name: str) -> list[type[BaseModel]]:
-    """Models that a field may hold: its annotation, or the members of its union."""
-    annotation = model.model_fields[name].annotation
-    kinds = [annotation, *get_args(annotation)]
-    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]

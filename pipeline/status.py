@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.table import Table as RichTable
 
 from corpus.errors import UserError
 from corpus.layout import open_corpus
+from corpus.settings import read_settings
 from pipeline import conservation
 from pipeline.conservation import NOT_OK, Counts
 from pipeline.plan import Plan, make_plan
@@ -80,7 +80,7 @@ def latest_run(corpus: Path) -> Path:
 def recipe_of(folder: Path) -> Recipe:
     """The recipe of a run, as it was resolved."""
     path = folder / "recipe.yaml"
-    return parse_recipe(yaml.safe_load(path.read_text(encoding="utf-8")), [], str(path))
+    return parse_recipe(read_settings(path), [], str(path))
 
 
 def counts_table(counts: Counts) -> RichTable:

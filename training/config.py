@@ -5,17 +5,16 @@ resolved config is stored with the run. What lies under ``runtime`` and ``sampli
 what is learned and may differ when a run is resumed; everything else must be equal.
 """
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from corpus.errors import UserError
 from corpus.policy import Policy
+from corpus.settings import check, override, read_settings
 from training.sequence import SequenceConfig
 
 Count = Annotated[int, Field(ge=0)]
@@ -183,63 +182,15 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         UserError: unreadable file, unknown key (with the nearest known one), or a bad value.
     """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"config {path} cannot be read: {error}") from error
-    if data is None:
-        data = {}
-    if not isinstance(data, dict):
-        raise UserError(f"config {path}: expected names and values, found {type(data).__name__}")
-    for override in overrides:
-        _apply(data, override)
+    data = read_settings(path)
+    for text in overrides:
+        override(data, text)
     return parse_config(data, str(path))
 
 
 def parse_config(data: dict[str, Any], source: str) -> RunConfig:
     """Check plain values; UserError lists everything that is wrong with them."""
-    try:
-        return RunConfig.model_validate(data)
-    except ValidationError as error:
-        problems = "; ".join(_describe(each) for each in error.errors())
-        raise UserError(f"config {source}: {problems}") from error
-
-
-def _apply(data: dict[str, Any], override: str) -> None:
-    name, equals, text = override.partition("=")
-    keys = name.strip().split(".")
-    if not equals or not all(keys):
-        raise UserError(f"override {override!r}: write it as name.of.key=value")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"override {override!r}: {error}") from error
-    for depth, key in enumerate(keys[:-1], 1):
-        child = data.setdefault(key, {})
-        if not isinstance(child, dict):
-            raise UserError(f"override {override!r}: {'.'.join(keys[:depth])} is no section")
-        data = child
-    data[keys[-1]] = value
-
-
-def _describe(problem: Any) -> str:
-    """One of pydantic's errors in a line, with the nearest known key where one is unknown."""
-    place = [str(part) for part in problem["loc"]]
-    name = ".".join(place)
-    if problem["type"] != "extra_forbidden":
-        return f"{name}: {problem['msg']} (got {problem['input']!r})"
-    near = difflib.get_close_matches(name, known_keys(RunConfig), n=1, cutoff=0.5)
-    return f"{name} is unknown" + (f" (did you mean {near[0]}?)" if near else "")
-
-
-def known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    """All dotted names of a config model."""
-    names: list[str] = []
-    for name, field in model.model_fields.items():
-        names.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            names += known_keys(field.annotation, f"{prefix}{name}.")
-    return names
+    return check(RunConfig, data, f"config {source}")
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

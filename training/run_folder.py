@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
@@ -30,7 +29,7 @@ from corpus.errors import UserError
 from corpus.files import write_text, writing
 from corpus.shards import ShardSet
 from training import checkpoint
-from training.config import RunConfig, parse_config
+from training.config import RunConfig, load_config
 from training.model import TV2TV
 from training.samples import Samples, meta_text
 from training.sequence import Latent
@@ -187,11 +186,7 @@ def begin(
 
 def read_config(folder: RunFolder) -> RunConfig:
     """The config that a run was begun with."""
-    try:
-        data = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{folder.config} cannot be read: {error}") from error
-    return parse_config(data, str(folder.config))
+    return load_config(folder.config)
 
 
 def read_head(folder: RunFolder) -> Head:

@@ -10,7 +10,7 @@ from corpus.clock import Clock
 from corpus.errors import UserError
 from corpus.layout import Media
 from pipeline import recipe as recipes
-from pipeline.recipe import check_plan, load_recipe, make_stages, override, parse_recipe
+from pipeline.recipe import check_plan, load_recipe, make_stages, parse_recipe
 from stages.stage import Context, Stage
 
 NAMES = ("Probe", "Shots", "Clips", "Segments", "Words", "Latents")
@@ -53,28 +53,6 @@ def test_the_resolved_recipe_reads_back_as_itself() -> None:
 def test_mistakes_are_named(data: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse_recipe(data, [], "here")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("seed", "section.key=value"),
-        ("=3", "section.key=value"),
-        ("a..b=3", "section.key=value"),
-        ("seed.x=3", "seed is a value"),
-        ("seed=[", "no YAML"),
-    ],
-)
-def test_bad_overrides_are_named(text: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        override({"seed": 1}, text)
-
-
-def test_overrides_are_yaml() -> None:
-    data: dict[str, Any] = {"probe": None}
-    for text in ("a.b=[1, 2]", "probe.c=x=y", "d=null", "e=true"):
-        override(data, text)
-    assert data == {"a": {"b": [1, 2]}, "probe": {"c": "x=y"}, "d": None, "e": True}
 
 
 @pytest.mark.parametrize("text", ["- a\n", "a: [\n", ""])
