@@ -131,7 +131,7 @@ def _flat(state: State) -> dict[str, Tensor]:
     flat: dict[str, Tensor] = {}
     for name, parameter in state.model.named_parameters():
         flat[f"weight/{name}"] = parameter.detach().contiguous()
-        for kind, value in state.optimizer.state[parameter].items():
+        for kind, value in state.memory(parameter).items():
             flat[f"{kind}/{name}"] = value.contiguous()
     return flat
 
@@ -148,9 +148,7 @@ def _fill(state: State, stored: dict[str, Tensor], average: dict[str, Tensor]) -
             with torch.no_grad():
                 parameter.copy_(value)
         else:
-            # Adam counts its steps on the CPU.
-            place = "cpu" if kind == "step" else parameter.device
-            state.optimizer.state[parameter][kind] = value.to(place)
+            state.memory(parameter)[kind] = value.to(parameter.device)
     for name, value in average.items():
         state.average[name].copy_(value)
 

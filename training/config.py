@@ -76,19 +76,23 @@ class RowsConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """AdamW with linear warm-up and cosine decay.
+    """The optimizer and its learning rate: linear warm-up, constant, linear decay.
 
     Attributes:
+        kind: adamw, or muon for the matrices of the towers and adamw for the rest.
         lr: the peak.
         warmup: steps until the peak.
-        floor: share of the peak at the last step.
+        decay: share of all steps over which the rate falls, at the end.
+        floor: share of the peak that it never falls below.
         weight_decay: on matrices only.
         clip: largest gradient norm.
         ema: decay per step of the averaged weights, which are what `generate` uses.
     """
 
+    kind: Literal["adamw", "muon"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 3e-3
     warmup: Count = 100
+    decay: Share = 0.35
     floor: Share = 0.0
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: Annotated[float, Field(ge=0)] = 0.01

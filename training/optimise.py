@@ -14,6 +14,7 @@ from training.model import TV2TV, parameter_groups
 from training.rows import Batch
 
 EPSILON = 1e-6
+MATRIX = 2  # axes; only matrices decay, gains, biases and kernels do not
 
 
 @dataclass
@@ -21,16 +22,24 @@ class State:
     """All that a checkpoint must hold.
 
     Attributes:
+        optimizers: each parameter belongs to one of them.
         average: moving average of the weights, by name; what `generate` uses.
         step: optimizer steps done.
         position: the next step's place in the data.
     """
 
     model: TV2TV
-    optimizer: torch.optim.Optimizer
+    optimizers: tuple[torch.optim.Optimizer, ...]
     average: dict[str, Tensor]
     step: int = 0
     position: Position = field(default_factory=Position)
+
+    def memory(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        """What the parameter's optimizer remembers of it, by name; filled by its first step."""
+        for optimizer in self.optimizers:
+            if any(parameter is one for group in optimizer.param_groups for one in group["params"]):
+                return optimizer.state[parameter]
+        raise KeyError("no optimizer has this parameter")
 
 
 @dataclass(frozen=True)
@@ -60,28 +69,52 @@ class Outcome:
 
 def fresh(model: TV2TV, config: OptimizerConfig) -> State:
     """The state of a run before its first step."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
+    average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    return State(model, optimizers(model, config), average)
+
+
+def optimizers(model: TV2TV, config: OptimizerConfig) -> tuple[torch.optim.Optimizer, ...]:
+    """AdamW for all, or Muon for the towers' matrices and AdamW for the rest.
+
+    Muon (Jordan et al. 2024) replaces the momentum of a matrix by the nearest orthogonal matrix,
+    here scaled to the size of AdamW's steps, so that both share one learning rate (Liu et al.
+    2025, arXiv:2502.16982, section 2.2). Embeddings and heads are no such maps and stay with AdamW.
+    """
+    hidden = [p for p in model.layers.parameters() if p.ndim == MATRIX]
+    if config.kind == "adamw":
+        hidden = []
+    taken = set(map(id, hidden))
+    rest = [p for p in model.parameters() if id(p) not in taken]
+    adamw = torch.optim.AdamW(
         [
-            {"params": matrices, "weight_decay": config.weight_decay},
-            {"params": others, "weight_decay": 0.0},
+            {"params": [p for p in rest if p.ndim == MATRIX], "weight_decay": config.weight_decay},
+            {"params": [p for p in rest if p.ndim != MATRIX], "weight_decay": 0.0},
         ],
         lr=config.lr,
         betas=config.betas,
+        fused=True,
     )
-    average = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    return State(model, optimizer, average)
+    if not hidden:
+        return (adamw,)
+    muon = torch.optim.Muon(
+        hidden,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    return muon, adamw
 
 
 def learning_rate(step: int, config: RunConfig) -> float:
-    """Linear warm-up, then a cosine down to ``floor``; ``step`` counts from 0."""
+    """Linear warm-up, constant, then a linear way down to ``floor``; ``step`` counts from 0.
+
+    Constant with a late decay ends lower than a cosine of the same length does, and the way down
+    can be taken from any step of a longer run (Haegele et al. 2024, arXiv:2405.18392).
+    """
     optimizer = config.optimizer
-    if step < optimizer.warmup:
-        return optimizer.lr * (step + 1) / optimizer.warmup
-    progress = (step - optimizer.warmup) / max(config.steps - optimizer.warmup, 1)
-    cosine = (1 + math.cos(math.pi * min(progress, 1.0))) / 2
-    return optimizer.lr * (optimizer.floor + (1 - optimizer.floor) * cosine)
+    up = (step + 1) / max(optimizer.warmup, 1)
+    down = (config.steps - step) / max(optimizer.decay * config.steps, 1)
+    return optimizer.lr * min(up, 1.0, max(down, optimizer.floor))
 
 
 def backward(model: TV2TV, batches: Sequence[Batch], weights: LossConfig) -> Outcome:
@@ -121,9 +154,10 @@ def update(state: State, outcome: Outcome, rate: float, config: OptimizerConfig)
     gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
     if scale < 1:
         torch._foreach_mul_(gradients, scale)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    state.optimizer.step()
+    for optimizer in state.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
     state.step += 1
     # A short run must not average in its random beginning.
     decay = min(config.ema, (1 + state.step) / (10 + state.step))

@@ -36,6 +36,7 @@ def straight(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(workers: int = 0, **runtime: Any) -> Any:
     return small_config(
         steps=STEPS,
+        optimizer={"warmup": 2, "kind": "muon"},  # and AdamW for what is no tower's matrix
         runtime={"workers": workers, "device": "cpu", "threads": 1, "save_every": 4, "keep": 2}
         | runtime,
     )

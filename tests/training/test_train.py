@@ -115,12 +115,13 @@ def test_a_signal_ends_a_wait_for_data() -> None:
 
 
 def test_the_learning_rate_warms_up_and_falls() -> None:
-    config = small_config(steps=100, optimizer={"lr": 0.01, "warmup": 10, "floor": 0.1})
+    schedule = {"lr": 0.01, "warmup": 10, "decay": 0.4, "floor": 0.1}
+    config = small_config(steps=100, optimizer=schedule)
     rates = [learning_rate(step, config) for step in range(100)]
-    assert rates[0] == pytest.approx(0.001)
-    assert rates[9] == pytest.approx(0.01)
-    assert rates[9:] == sorted(rates[9:], reverse=True)
-    assert rates[-1] == pytest.approx(0.001, rel=0.02)
+    assert rates[:2] == pytest.approx([0.001, 0.002])
+    assert rates[9:61] == pytest.approx([0.01] * 52)
+    assert rates[80] == pytest.approx(0.005)
+    assert rates[95:] == pytest.approx([0.00125, 0.001, 0.001, 0.001, 0.001])
 
 
 def refused(action: Callable[[], object], match: str) -> None:
