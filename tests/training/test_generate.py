@@ -242,6 +242,36 @@ def test_words_for_later_wait_and_no_words_mean_silence(model: TV2TV) -> None:
     assert [slot.words for slot in session.film.slots[1:]] == [(), (9,)]
 
 
+def test_going_back_forgets_what_was_said_after_and_keeps_what_waits(model: TV2TV) -> None:
+    session = Session(model, prompt(), SETTINGS)
+    session.say(2, (9,))
+    list(session.stream(3))
+    session.say(4, (8,))
+    session.say(1, (7,))
+    list(session.stream(5))
+    assert [slot.by for slot in session.film.slots] == ["model", "user", "model", "model", "user"]
+    assert session.film.slots[4].words == (8,)
+    assert session.replay().log == session.log
+
+
+@pytest.mark.parametrize(
+    ("at", "words"),
+    [
+        (-1, (7,)),
+        (0, (SPECIALS.bof, SPECIALS.eos)),
+        (0, (7, SPECIALS.pad)),
+        (0, (VOCAB,)),
+        (0, (-1,)),
+    ],
+)
+def test_nonsense_is_refused_before_it_is_logged(model: TV2TV, at: int, words: Words) -> None:
+    session = Session(model, prompt(), SETTINGS)
+    with pytest.raises(ValueError, match=f"chunk {at}"):
+        session.say(at, words)
+    assert not session.log
+    assert len(list(session.stream(1))) == len(session.log)
+
+
 def test_say_in_the_middle_of_the_models_words_replaces_them(model: TV2TV) -> None:
     session = Session(model, prompt(), SETTINGS.model_copy(update={"seed": 1}))
     stream = session.stream(2)
@@ -355,6 +385,39 @@ def test_eos_waits_for_the_least_number_of_chunks_and_a_user_may_go_on(
     list(session.stream(3))
     assert session.film.slots[2].words == (7,)
     assert session.replay().log == session.log
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_film_does_not_end_before_words_that_wait(
+    model: TV2TV, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    """Whether they are said before the model would say EOS, or after it did."""
+    monkeypatch.setattr(model, "next_token", likely(model, SPECIALS.eos))
+    settings = SETTINGS.model_copy(update={"temperature": 0.0, "min_chunks": 2})
+    session = run(model, 5 if ended else 1, settings)
+    assert session.film.ended == ended
+    session.say(3, (7,))
+    list(session.stream(9))
+    assert (len(session.film.slots), session.film.slots[3].words) == (4, (7,))
+    assert session.film.ended and session.replay().log == session.log
+
+
+def test_what_may_follow_an_eof_and_what_a_word(
+    model: TV2TV, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EOS only right after EOF: a plan for a chunk is not left hanging."""
+    asked: list[set[int]] = []
+
+    def scripted(scores: Tensor, legal: Tensor, *rest: float) -> int:
+        asked.append(set(legal.nonzero().flatten().tolist()))
+        return (7, SPECIALS.bof, SPECIALS.eos)[len(asked) - 1]
+
+    monkeypatch.setattr("training.generate.session.draw", scripted)
+    session = run(model, 9, SETTINGS.model_copy(update={"min_chunks": 0}))
+    words = set(range(VOCAB)) - set(SPECIALS.model_dump().values())
+    after_eof, after_word = words | {SPECIALS.bof, SPECIALS.eos}, words | {SPECIALS.bof}
+    assert asked == [after_eof, after_word, after_eof]
+    assert kinds(session.log) == "wbC$"
 
 
 @pytest.mark.parametrize("token", [SPECIALS.eof, SPECIALS.drop, SPECIALS.pad])

@@ -59,6 +59,7 @@ class Sessions:
         if not prompts:
             raise ValueError("there is no prompt to begin a film from")
         self._specials, self._vocab = model.config.specials, model.config.vocab
+        self._control = list(self._specials.model_dump().values())
         self._settings = settings
         channels, height, width = prompts[0].start.shape
         self._decoder = Decoder(model, len(prompts), (channels, height, width), settings.guidance)
@@ -100,9 +101,14 @@ class Sessions:
     def say(self, index: int, at: int, words: Sequence[int]) -> None:
         """Put words before chunk ``at`` in place of the model's; BOF follows them.
 
-        If the film has come further it goes back to there; if not, the words wait for it. No words
-        at all means that nothing is said.
+        If the film has come further it goes back to there and forgets all that came after, words of
+        the user's included. If not, the words wait for it, also when it goes back once more; no EOS
+        comes before them, and one that was said is taken back. No words at all means silence.
+
+        Raises:
+            ValueError: ``at`` is negative, or a word is no id of a word.
         """
+        self._check(at, words)
         one = self._films[index]
         if one.say(at, tuple(words)):
             self._decoder.cut(index, one.place)
@@ -118,10 +124,17 @@ class Sessions:
         twin._films = [each.copy() for each in self._films]
         return twin
 
+    def _check(self, at: int, words: Sequence[int]) -> None:
+        if at < 0:
+            raise ValueError(f"chunk {at}: a film's chunks are counted from 0")
+        wrong = [id for id in words if not 0 <= id < self._vocab or id in self._control]
+        if wrong:
+            raise ValueError(f"chunk {at}: {wrong} are no words of a vocabulary of {self._vocab}")
+
     def _speak(self, one: Writer) -> None:
         """Let a film choose its next token; a user's words come at once."""
-        if one.chunk in one.said:
-            one.words(one.said[one.chunk], "user")
+        if one.chunk in one.waiting:
+            one.words(one.waiting.pop(one.chunk), "user")
             one.begin_chunk("user")
             return
         token = self._choose(one)
@@ -136,9 +149,10 @@ class Sessions:
         """The model's next token: after EOF a word, BOF or EOS; after a word, a word or BOF."""
         settings = self._settings
         legal = torch.full((self._vocab,), one.spoken < settings.max_words)
-        legal[list(self._specials.model_dump().values())] = False
+        legal[self._control] = False
         legal[self._specials.bof] = True
-        legal[self._specials.eos] = not one.spoken and one.chunk >= settings.min_chunks
+        may_end = one.chunk >= settings.min_chunks and not one.waiting
+        legal[self._specials.eos] = not one.spoken and may_end
         uniform = float(one.draws(f"word {one.place}").random())
         return draw(one.scores, legal, uniform, settings.temperature, settings.top_p)
 

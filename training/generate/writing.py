@@ -35,7 +35,7 @@ class Writer:
 
     Attributes:
         prompt, log: the log begins after the prompt.
-        said: the user's words by chunk.
+        waiting: the user's words by chunk, until they are spoken.
         chunk: the chunk that comes next, from 0.
         place: order and position of the next element.
         spoken: words since the last chunk.
@@ -46,7 +46,7 @@ class Writer:
 
     def __init__(self, prompt: Prompt, seed: int, specials: Specials) -> None:
         self.prompt, self.log = prompt, list[Event]()
-        self.said: dict[int, tuple[int, ...]] = {}
+        self.waiting: dict[int, tuple[int, ...]] = {}
         self.chunk = self.place = self.spoken = 0
         self.framing = self.ended = False
         self.scores = torch.empty(0)
@@ -99,10 +99,10 @@ class Writer:
     def say(self, at: int, words: tuple[int, ...]) -> bool:
         """Note the user's words for a chunk; gives whether the film went back for them."""
         self.log.append(Said(at, words))
-        self.said[at] = words
-        back = at < self.chunk or (at == self.chunk and (self.begun or self.ended))
+        self.waiting[at] = words
+        back = at < self.chunk or self.ended or (at == self.chunk and self.begun)
         if back:
-            self._cut(at)
+            self._cut(min(at, self.chunk))
         return back
 
     def reseed(self, seed: int) -> None:
@@ -118,7 +118,7 @@ class Writer:
     def copy(self) -> "Writer":
         """An independent film of equal state."""
         twin = copy.copy(self)
-        twin.log, twin.said = list(self.log), dict(self.said)
+        twin.log, twin.waiting = list(self.log), dict(self.waiting)
         twin._page, twin._gaps = list(self._page), list(self._gaps)
         return twin
 
