@@ -42,7 +42,7 @@ def read_timeline(path: Path) -> Timeline:
     """Read a sidecar; UserError names the file and line of the first mistake."""
     spans: dict[str, list[Span]] = {kind: [] for kind in KINDS}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() splits texts, too
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"timeline {path} cannot be read: {error}") from error
     for number, line in enumerate(lines, start=1):
@@ -65,6 +65,7 @@ def _parse(line: str, where: str) -> tuple[str, Span]:
         row = json.loads(line)
         kind, start, end = row["kind"], float(row["start"]), float(row["end"])
         text = row.get("text", "")
+        str(text).encode()  # JSON may hold half a character, which no table does
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{where}: expected kind, start, end and text ({error!r})") from error
     if kind not in KINDS:

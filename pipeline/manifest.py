@@ -55,7 +55,7 @@ def _check_uris(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def _jsonl(path: Path) -> Rows:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:

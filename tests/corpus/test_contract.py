@@ -1,10 +1,11 @@
 """Clock, ids, rows, durable files, layout and timelines."""
 
+import tempfile
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from corpus import ids
@@ -110,6 +111,28 @@ def test_timeline_round_trip(tmp_path: Path) -> None:
     assert read_timeline(tmp_path / "t.jsonl") == timeline
 
 
+_TIMES = st.tuples(st.floats(0, 1e6), st.floats(1e-3, 1e3)).map(lambda t: (t[0], t[0] + t[1]))
+_TEXTS = st.text(min_size=1).filter(lambda text: bool(text.strip()))
+
+
+def _spans(texts: st.SearchStrategy[str]) -> st.SearchStrategy[tuple[Span, ...]]:
+    spans = st.builds(lambda times, text: Span(*times, text), _TIMES, texts)
+    places = st.lists(spans, max_size=3, unique_by=lambda span: (span.start, span.end))
+    return places.map(lambda found: tuple(sorted(found, key=lambda s: (s.start, s.end))))
+
+
+@settings(max_examples=40, deadline=None)  # a durable write may take its time
+@given(_spans(st.just("")), _spans(_TEXTS), _spans(_TEXTS))
+@example((), (), (Span(0.0, 1.0, "one\u2028line\x85of\x0cwords\r"),))
+def test_every_timeline_that_we_write_can_be_read(
+    shots: tuple[Span, ...], metas: tuple[Span, ...], captions: tuple[Span, ...]
+) -> None:
+    timeline = Timeline(shots, metas, captions)
+    with tempfile.TemporaryDirectory() as folder:
+        write_timeline(Path(folder) / "t.jsonl", timeline)
+        assert read_timeline(Path(folder) / "t.jsonl") == timeline
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -119,6 +142,7 @@ def test_timeline_round_trip(tmp_path: Path) -> None:
         ('{"kind": "shot", "start": 2, "end": 1}', "no stretch"),
         ('{"kind": "shot", "start": 0, "end": NaN}', "no stretch"),
         ('{"kind": "caption", "start": 0, "end": 1}', "needs a text"),
+        ('{"kind": "caption", "start": 0, "end": 1, "text": "half \\ud83d"}', "line 2"),
         ("[1]", "line 2"),
     ],
 )

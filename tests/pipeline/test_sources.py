@@ -111,6 +111,11 @@ class TestManifest:
         assert set(second.meta) == {"title", "stars"}
         assert first.outcome == second.outcome == "ok"
 
+    def test_a_line_ends_at_a_line_feed_and_nowhere_else(self, folder: Path) -> None:
+        path = folder / "m.jsonl"
+        path.write_text('{"uri": "b.mp4", "title": "a\u2028b\x85c"}\r\n', encoding="utf-8")
+        assert listed(path).sources[0].meta == {"title": "a\u2028b\x85c"}
+
     def test_a_listed_file_that_is_missing_ends_alone(self, folder: Path) -> None:
         path = folder / "m.jsonl"
         path.write_text('{"uri": "b.mp4"}\n{"uri": "missing.mp4"}\n')
