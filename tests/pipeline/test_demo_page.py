@@ -1,6 +1,7 @@
 """The demo's page on films and numbers that the test makes up."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,10 @@ LEVEL = {
     "inputs": 3, "ok": 1, "filtered": {"too_short": 1}, "failed": {"empty": 1},
     "quarantined": {}, "pending": 0,
 }  # fmt: skip
-OBEDIENCE = {"rate": 0.75, "n": 96, "low": 0.65, "high": 0.83, "chance": 0.198, "ceiling": 1.0}
+OBEDIENCE = {
+    "rate": 0.75, "n": 96, "low": 0.65, "high": 0.83, "chance": 0.198, "ceiling": 1.0,
+    "valid": {"rate": 0.61}, "strict": {"rate": 0.52}, "vanished": {"rate": 0.07},
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -46,6 +50,8 @@ def test_the_page_holds_everything_and_escapes_it(
     monkeypatch.chdir(tmp_path)  # a relative page beside absolute reports, as `--out demo` gives
     page = write_page(Path("demo/index.html"), [leg], {"all of it": 61.0}).read_text()
     assert "75 %" in page and "of 96 instructions" in page and "chance 0.20" in page
+    assert "52 % flawlessly as ordered" in page and "in 7 % the sprite vanished" in page
+    assert "has not shown" not in page
     assert 'href="arena/report.html"' in page
     assert "data:video/mp4;base64," in page and page.count("data:image/png;base64,") == 2
     assert "<td>videos</td><td>3</td><td>1</td>" in page
@@ -54,10 +60,14 @@ def test_the_page_holds_everything_and_escapes_it(
 
 
 def test_without_an_oracle_no_rate_is_claimed(leg: Leg, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     page = write_page(tmp_path / "demo" / "i.html", [replace(leg, obedience=None)], {}).read_text()
     assert "were carried out" not in page
+
+
+def test_a_rate_that_may_be_chance_is_called_so(leg: Leg, tmp_path: Path) -> None:
+    low = replace(leg, obedience=OBEDIENCE | {"low": 0.15})
+    page = write_page(tmp_path / "demo" / "i.html", [low], {}).read_text()
+    assert "has not shown that words are" in page
 
 
 def test_running_mean_looks_back_only() -> None:
