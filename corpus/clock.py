@@ -5,6 +5,7 @@ chunk i (0-based) is frames ``1 + n i .. n + n i``. In latents, frame 0 is laten
 latent ``1 + i``.
 """
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -55,16 +56,11 @@ class Clock:
         """Frame indices of the segment ``[a, b)`` of chunks."""
         return range(1 + self.frames_per_chunk * a, 1 + self.frames_per_chunk * b)
 
-    def chunks_within(self, seconds: Fraction | float) -> int:
-        """The most whole chunks that a stretch of ``seconds`` holds after its start frame.
-
-        Frame j is the picture on show at j / fps, so ``1 + n k`` frames need n k / fps seconds.
-        """
-        return int(Fraction(seconds) * self.fps // self.frames_per_chunk)
-
     def chunks_of(self, seconds: float) -> int:
         """A duration as a whole number of chunks; UserError when it is none."""
-        exact = Fraction(str(seconds)) * self.fps / self.frames_per_chunk
+        exact = Fraction(0)
+        if math.isfinite(seconds):
+            exact = Fraction(str(seconds)) * self.fps / self.frames_per_chunk
         if exact.denominator != 1 or exact < 1:
             raise UserError(
                 f"{seconds} s is not a whole number of chunks of {self.chunk_seconds} s; "

@@ -71,7 +71,11 @@ class Layout:
 
 
 def create(root: Path, clock: Clock) -> Layout:
-    """Open a corpus, making it if the folder is new or empty; refuse one of another clock."""
+    """Open a corpus, making it if the folder is new or empty.
+
+    Raises:
+        UserError: it has another clock, is none of ours, or cannot be made there.
+    """
     layout = Layout(root)
     if layout.header.exists():
         found, _ = open_corpus(root)
@@ -81,6 +85,8 @@ def create(root: Path, clock: Clock) -> Layout:
                 "one corpus has one clock; choose another --corpus or change the recipe's clock"
             )
         return layout
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root} is no folder: choose another --corpus")
     if root.exists() and any(root.iterdir()):
         raise UserError(f"{root} is not empty and holds no corpus.json: choose another --corpus")
     head = {
@@ -89,7 +95,10 @@ def create(root: Path, clock: Clock) -> Layout:
         "tool": TOOL,
         "tool_version": TOOL_VERSION,
     }
-    write_text(layout.header, json.dumps(head, indent=2) + "\n")
+    try:
+        write_text(layout.header, json.dumps(head, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"no corpus can be made in {root}: {error}") from error
     return layout
 
 
@@ -98,10 +107,17 @@ def open_corpus(root: Path) -> tuple[Clock, Layout]:
     layout = Layout(root)
     if not layout.header.is_file():
         raise UserError(f"{root} is no corpus: corpus.json is missing; `tv2tv run` makes one")
-    head = json.loads(layout.header.read_text(encoding="utf-8"))
-    if head.get("schema") != SCHEMA_VERSION:
+    try:
+        head = json.loads(layout.header.read_text(encoding="utf-8"))
+        schema, version = head["schema"], head["tool_version"]
+        if schema == SCHEMA_VERSION:
+            return Clock(**head["clock"]), layout
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(
-            f"{root} has corpus schema {head.get('schema')}, this tool reads {SCHEMA_VERSION}: "
-            f"use the tool version that wrote it ({head.get('tool_version')})"
-        )
-    return Clock(**head["clock"]), layout
+            f"{layout.header} is damaged ({error!r}): write it again as it was, with schema, "
+            "clock (fps, frames_per_chunk), tool and tool_version"
+        ) from error
+    raise UserError(
+        f"{root} has corpus schema {schema}, this tool reads {SCHEMA_VERSION}: "
+        f"use the tool version that wrote it ({version})"
+    )

@@ -4,6 +4,7 @@ Heavy modules are imported inside the commands, so that ``tv2tv --help`` answers
 mistake ends with one message and exit status 2, a broken run with 1; ``--debug`` adds a traceback.
 """
 
+import errno
 import json
 import sys
 from collections.abc import Sequence
@@ -33,6 +34,11 @@ app = typer.Typer(
 )
 DEBUG = "--debug"
 INTERRUPTED = 130  # what typer makes of Ctrl-C
+# What is wrong with a path, and not with the disk or with us: all paths come from the user.
+PATH_ERRORS = {
+    *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM),
+    *(errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP),
+}
 
 Corpus = Annotated[Path, typer.Argument(help="Folder that `tv2tv run` made.", show_default=False)]
 Set = Annotated[
@@ -340,6 +346,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         if isinstance(error, UserError | ValidationError | yaml.YAMLError):
             _fail(str(error), 2)
+        if isinstance(error, OSError) and error.filename and error.errno in PATH_ERRORS:
+            _fail(f"{error.filename}: {error.strerror}", 2)
         if isinstance(error, RunError | ConservationError):
             _fail(str(error), 1)
         _fail(f"{type(error).__name__}: {error} (a traceback comes with {DEBUG})", 1)

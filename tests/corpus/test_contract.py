@@ -1,7 +1,8 @@
 """Clock, ids, rows, durable files, layout and timelines."""
 
+import json
+import math
 import tempfile
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -26,13 +27,14 @@ def test_chunks_tile_the_frames_after_the_start_frame(fps: int, n: int, k: int) 
     assert list(clock.span_frames(0, k)) == tiled
 
 
-def test_chunks_within_counts_only_what_fits() -> None:
+def test_frames_and_seconds_that_are_no_whole_chunks_are_refused() -> None:
     clock = Clock()
-    assert clock.chunks_within(Fraction(65, 16)) == 16
-    assert clock.chunks_within(4.0) == 16
-    assert clock.chunks_within(3.999) == 15
+    assert clock.chunks_of(4.0) == 16
     with pytest.raises(ValueError, match="not 1"):
         clock.chunks(64)
+    for seconds in (3.999, 0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(UserError, match=r"multiple of 0\.25"):
+            clock.chunks_of(seconds)
 
 
 def test_ids_are_stable_and_depend_on_every_part() -> None:
@@ -109,6 +111,39 @@ def test_timeline_round_trip(tmp_path: Path) -> None:
     )
     write_timeline(tmp_path / "t.jsonl", timeline)
     assert read_timeline(tmp_path / "t.jsonl") == timeline
+
+
+def test_a_corpus_that_cannot_be_there_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="is no folder"):
+        create(tmp_path / "file", Clock())
+    with pytest.raises(UserError, match="no corpus can be made"):
+        create(tmp_path / "file" / "corpus", Clock())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"clock": None},
+        {"clock": {"fps": 16, "frames": 4}},
+        {"clock": {"fps": "16", "frames_per_chunk": 4}},
+        {"tool_version": ...},
+        {"schema": ...},
+    ],
+)
+def test_a_damaged_header_is_named(tmp_path: Path, change: dict[str, object]) -> None:
+    path = create(tmp_path, Clock()).header
+    head = {**json.loads(path.read_text()), **change}
+    path.write_text(json.dumps({name: value for name, value in head.items() if value is not ...}))
+    with pytest.raises(UserError, match=r"corpus\.json is damaged"):
+        open_corpus(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"'])
+def test_a_header_that_is_none_is_named(tmp_path: Path, text: str) -> None:
+    create(tmp_path, Clock()).header.write_text(text)
+    with pytest.raises(UserError, match=r"corpus\.json is damaged"):
+        create(tmp_path, Clock())
 
 
 _TIMES = st.tuples(st.floats(0, 1e6), st.floats(1e-3, 1e3)).map(lambda t: (t[0], t[0] + t[1]))

@@ -1,5 +1,6 @@
 """The command line: what it says, and with which status it ends."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from corpus.errors import UserError
@@ -15,7 +17,7 @@ from pipeline import cli, recipe
 from pipeline.cli import app, main, parse_say
 from pipeline.progress import PlainView, Progress, line
 
-COMMANDS = ("run", "status", "report", "train", "generate")
+COMMANDS = ("run", "status", "report", "train", "generate", "evaluate", "demo")
 
 
 def ends(*arguments: str) -> int:
@@ -24,6 +26,10 @@ def ends(*arguments: str) -> int:
         main(arguments)
     code = ended.value.code
     return code if isinstance(code, int) else 0
+
+
+def test_these_are_all_commands() -> None:
+    assert sorted(COMMANDS) == sorted(get_command(app).commands)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -74,6 +80,55 @@ class TestMistakes:
         corpus = tmp_path / "corpus"
         assert ends("run", "real", "--input", str(tmp_path / "no"), "--corpus", str(corpus)) == 2
         assert not corpus.exists()
+
+    @pytest.mark.parametrize(
+        ("setting", "message"),
+        [
+            ("clips.max_seconds=.inf", "inf s is not a whole number of chunks"),
+            ("segments.max_seconds=.inf", "inf s is not a whole number of chunks"),
+            ("segments.seconds=.nan", "greater than 0"),
+        ],
+    )
+    def test_settings_beyond_all_bounds(
+        self, setting: str, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        given = ("--input", str(tmp_path), "--corpus", str(tmp_path / "c"), "--set", setting)
+        assert ends("run", "real", *given) == 2
+        assert message in capfd.readouterr().err
+
+    @pytest.mark.parametrize("where", ["file", "file/corpus"])
+    def test_a_corpus_that_cannot_be_there(
+        self, where: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "file").touch()
+        (tmp_path / "film.mp4").touch()
+        films, corpus = str(tmp_path / "film.mp4"), str(tmp_path / where)
+        assert ends("run", "real", "--input", films, "--corpus", corpus) == 2
+        assert len(capfd.readouterr().err.splitlines()) == 1
+
+    @pytest.mark.parametrize(
+        ("error", "status"),
+        [
+            (PermissionError(errno.EACCES, "Permission denied", "/root/film.mp4"), 2),
+            (OSError(errno.ENOSPC, "No space left on device", "/root/film.mp4"), 1),
+            (FileNotFoundError("no path is to blame"), 1),
+        ],
+    )
+    def test_paths_are_the_users_and_disks_are_not(
+        self,
+        error: OSError,
+        status: int,
+        monkeypatch: pytest.MonkeyPatch,
+        capfd: pytest.CaptureFixture[str],
+    ) -> None:
+        def fail(text: str) -> None:
+            raise error
+
+        monkeypatch.setattr(cli, "parse_say", fail)
+        assert ends("generate", "run", "--seconds", "2", "--say", "x") == status
+        shown = capfd.readouterr().err.splitlines()
+        assert len(shown) == 1
+        assert str(error.filename or error) in shown[0]
 
     def test_debug_shows_the_traceback(self) -> None:
         with pytest.raises(UserError):
