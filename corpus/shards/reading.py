@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from corpus.captions import ClipCaptions
 from corpus.clock import Clock
 from corpus.errors import UserError
+from corpus.files import standing
 from corpus.ids import sha256_bytes, sha256_file
 from corpus.shards.index import SAMPLES, captions_from_row, members_from_row
 from corpus.shards.sample import CAPTIONS, INFO, LATENT, parse_json, parse_latent
@@ -50,10 +51,14 @@ class ShardSet:
     @staticmethod
     def open(folder: Path) -> "ShardSet":
         """Read manifest and index; UserError when they are missing, foreign or damaged."""
-        manifest = _manifest(folder)
+        folder = standing(folder)
+        manifest = read_manifest(folder)
         index = folder / INDEX
         if not index.is_file() or sha256_file(index) != manifest["index"]["sha256"]:
-            raise UserError(f"{index} is missing or differs from {MANIFEST}: make the shards again")
+            raise UserError(
+                f"{index} is missing or differs from {MANIFEST}: copy it again, or run `tv2tv run` "
+                "again, which makes the shards anew"
+            )
         table = pq.read_table(index)
         if not table.schema.equals(SAMPLES):
             raise UserError(f"{index} has other columns than this version reads")
@@ -95,12 +100,13 @@ class ShardSet:
         if sha256_bytes(data) != member["sha256"]:
             raise UserError(
                 f"{entry.shard}, sample {entry.key}, {name}: the bytes differ from the index; "
-                "copy the shard again, or make it again"
+                f"copy {self.folder / entry.shard} again, or delete it and run `tv2tv run` again"
             )
         return data
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a set; UserError when it is missing, unreadable or of another schema."""
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))

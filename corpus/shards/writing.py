@@ -1,9 +1,7 @@
 """Writing a shard set: all of it or none of it, the same bytes for the same samples."""
 
 import json
-import shutil
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from corpus.files import write_text, writing
+from corpus.files import write_text, writing, writing_folder
 from corpus.ids import sha256_bytes, sha256_file, unit_hash
 from corpus.shards.index import SAMPLES, captions_to_row
 from corpus.shards.sample import Sample
@@ -47,23 +45,16 @@ def write_shards(
 ) -> dict[str, Any]:
     """Write ``folder`` anew and return its manifest.
 
-    Everything is written beside ``folder`` first and moved into place at the end, so a reader sees
-    the old set or the new one, and a killed run leaves the old one.
+    Everything is written beside ``folder`` first and moved into place at the end, so
+    `ShardSet.open` finds the old set or the new one, whenever this process is killed.
 
     Args:
         videos: sample key to video id; decides order and split.
         load: sample by key, called once per key, in shard order.
         header: codec, clock, recipe and fingerprints for the manifest.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        building.chmod(0o755)
-        manifest = _write_all(building, videos, load, header, plan)
-        _swap(building, folder)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return manifest
+    with writing_folder(folder) as building:
+        return _write_all(building, videos, load, header, plan)
 
 
 def split_videos(videos: Iterable[str], plan: ShardPlan) -> set[str]:
@@ -148,7 +139,7 @@ def _write_tar(
     """Write one tar; index rows of its samples."""
     import webdataset  # it imports torch, which readers of an index can do without
 
-    with path.open("wb") as file:
+    with writing(path) as temporary, temporary.open("wb") as file:
         tar = webdataset.TarWriter(file, user="", group="", mode=0o644, encoder=False, mtime=0)
         for sample, members in group:
             tar.write({"__key__": sample.key, **members})
@@ -176,14 +167,3 @@ def _places(path: Path) -> dict[str, dict[str, int]]:
     """Member name to where its bytes lie in the tar."""
     with tarfile.open(path, "r:") as tar:
         return {m.name: {"offset": m.offset_data, "size": m.size} for m in tar.getmembers()}
-
-
-def _swap(building: Path, folder: Path) -> None:
-    """Put the finished set in place of an older one."""
-    if folder.exists():
-        retired = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
-        folder.rename(retired / "set")
-        building.rename(folder)
-        shutil.rmtree(retired)
-    else:
-        building.rename(folder)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import webdataset
+from killing import killed_at
 
 from corpus.captions import Caption, ClipCaptions, SegmentCaption
 from corpus.clock import Clock
@@ -123,6 +124,26 @@ def test_a_failed_rewrite_leaves_the_old_set(tmp_path: Path) -> None:
         )
     assert digest(tmp_path / "main") == before
     assert [path.name for path in tmp_path.iterdir()] == ["main"]
+
+
+def test_a_set_is_the_old_or_the_new_one_wherever_its_writer_is_killed(tmp_path: Path) -> None:
+    write(tmp_path / "new", count=3, seed=1)
+    new, folder = digest(tmp_path / "new"), tmp_path / "corpus" / "main"
+    call, found = 0, []
+    while True:
+        write(folder, count=3)
+        old = digest(folder)
+        if not killed_at(call, lambda: write(folder, count=3, seed=1)):
+            break
+        shards = ShardSet.open(folder)
+        assert all(shards.latent(entry).size for entry in shards.entries)
+        found.append(digest(shards.folder))
+        assert found[-1] in (old, new)
+        call += 1
+    assert old in found and new in found
+    assert [path.name for path in folder.parent.iterdir() if path.name != "main"] == [
+        path.name for path in folder.parent.glob(".unfinished-*")
+    ]
 
 
 def test_an_empty_set_is_a_set(tmp_path: Path) -> None:
