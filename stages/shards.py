@@ -1,6 +1,5 @@
 """Finished clips to shards: the corpus stage at the end of the pipeline."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from corpus.captions import Caption, ClipCaptions, SegmentCaption
 from corpus.errors import UserError
 from corpus.ids import content_id, sha256_bytes
 from corpus.shards import Sample, ShardPlan, write_shards
-from corpus.shards.writing import MANIFEST
+from corpus.shards.reading import is_intact, read_manifest
 from stages.latents import TENSOR
 from stages.stage import CorpusStage, Record, StageConfig
 
@@ -122,12 +121,9 @@ def _info(record: Record, header: dict[str, Any]) -> dict[str, Any]:
 
 
 def _up_to_date(folder: Path, inputs: str) -> bool:
-    """Whether a complete set made from these inputs stands there (sizes are checked too)."""
+    """Whether a whole set made from these inputs stands there."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return manifest["inputs"] == inputs and all(
-            (folder / shard["name"]).stat().st_size == shard["bytes"]
-            for shard in manifest["shards"]
-        )
-    except (OSError, ValueError, KeyError):
-        return False
+        manifest = read_manifest(folder)
+        return manifest["inputs"] == inputs and is_intact(folder, manifest)
+    except (UserError, OSError, KeyError, TypeError):
+        return False  # nothing stands there, or what was never ours: it is made anew

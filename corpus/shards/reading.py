@@ -122,6 +122,30 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def is_intact(folder: Path, manifest: dict[str, Any]) -> bool:
+    """Whether the files of a set are still those that its manifest, written last, tells of.
+
+    Sizes of all shards and the bytes of the index are always compared. The bytes of a shard are
+    read only where it was touched after the manifest, since a large set takes hours to read; what
+    changes without a trace, on a bad disk, is found by whoever reads the member.
+    """
+    index = folder / manifest["index"]["name"]
+    written = (folder / MANIFEST).stat().st_mtime_ns
+    try:
+        return sha256_file(index) == manifest["index"]["sha256"] and all(
+            _is_as_written(folder / shard["name"], shard, written) for shard in manifest["shards"]
+        )
+    except FileNotFoundError:
+        return False
+
+
+def _is_as_written(path: Path, shard: dict[str, Any], written: int) -> bool:
+    found = path.stat()
+    if found.st_size != shard["bytes"]:
+        return False
+    return found.st_mtime_ns < written or sha256_file(path) == shard["sha256"]
+
+
 def _entry(row: dict[str, Any]) -> Entry:
     shape = tuple(row["latent_shape"])
     if len(shape) != 4 or shape[1] != 1 + row["chunks"]:

@@ -1,3 +1,5 @@
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from corpus.errors import UserError
 from corpus.files import write_bytes
 from corpus.ids import sha256_bytes
 from corpus.layout import Media
-from corpus.shards import ShardSet
+from corpus.shards import ShardSet, reading
 from stages.shards import ShardsConfig, ShardsStage
 from stages.stage import Context
 
@@ -89,8 +91,53 @@ def test_nothing_is_made_twice_and_everything_that_matters_is_noticed(tmp_path: 
     assert stage(media, target_mb=1).run(records[:3], folder, HEADER)
     records[0]["segments"][0]["text"] = "comes"
     assert stage(media, target_mb=1).run(records[:3], folder, HEADER)
-    (folder / "shard-000000.tar").unlink()
-    assert stage(media, target_mb=1).run(records[:3], folder, HEADER)
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-512])
+
+
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [
+        *(("shard-000000.tar", harm) for harm in (Path.unlink, flip, cut)),
+        *(("samples.parquet", harm) for harm in (Path.unlink, flip, cut)),
+        *(("manifest.json", harm) for harm in (Path.unlink, cut)),
+    ],
+)
+def test_a_damaged_set_is_made_again(
+    tmp_path: Path, name: str, harm: Callable[[Path], None]
+) -> None:
+    media, folder = Media(tmp_path / "media"), tmp_path / "main"
+    records = [record(media, number) for number in range(4)]
+    assert stage(media).run(records, folder, HEADER)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    harm(folder / name)
+    assert stage(media).run(records, folder, HEADER)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not stage(media).run(records, folder, HEADER)
+
+
+def test_shards_are_not_read_again_just_to_say_that_they_are_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media, folder = Media(tmp_path / "media"), tmp_path / "main"
+    assert stage(media).run([record(media, 0)], folder, HEADER)
+    later = (folder / "shard-000000.tar").stat().st_mtime_ns + 10**9
+    os.utime(folder / "manifest.json", ns=(later, later))
+    read: list[str] = []
+    real = reading.sha256_file
+    monkeypatch.setattr(
+        reading, "sha256_file", lambda path: (read.append(path.name), real(path))[1]
+    )
+    assert not stage(media).run([record(media, 0)], folder, HEADER)
+    assert read == ["samples.parquet"]
 
 
 def test_a_damaged_latent_is_named(tmp_path: Path) -> None:
