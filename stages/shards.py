@@ -22,7 +22,8 @@ class ShardsConfig(StageConfig):
     Attributes:
         name: folder under ``CORPUS/shards``.
         target_mb: a shard is closed once it holds at least this many MiB.
-        validation: share of videos (never of clips) held out for validation.
+        validation: chance of a video (never of a clip) to be held out for validation; at least one
+            of two or more is, unless it is 0.
     """
 
     name: str = Field(default="main", pattern=r"^[A-Za-z0-9_-]+$")
@@ -34,7 +35,7 @@ class ShardsStage(CorpusStage[ShardsConfig]):
     """Joins clips, captions, verdicts and latents into WebDataset tars."""
 
     name = "shards"
-    version = "1"
+    version = "2"
     Config = ShardsConfig
 
     def run(self, records: Sequence[Record], folder: Path, header: dict[str, Any]) -> bool:

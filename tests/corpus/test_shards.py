@@ -95,18 +95,35 @@ def test_clips_of_one_video_stay_in_one_split(tmp_path: Path) -> None:
         split: {e.video_id for e in shards.entries if e.split == split}
         for split in ("train", "validation")
     }
-    assert len(by_split["validation"]) == 3
+    assert by_split["validation"] == split_videos(
+        by_split["train"] | by_split["validation"], ShardPlan(validation=0.3)
+    )
+    assert by_split["train"]
     assert not by_split["train"] & by_split["validation"]
     for shard in shards.manifest["shards"]:
         splits = {e.split for e in shards.entries if e.shard == shard["name"]}
         assert splits == {shard["split"]}
 
 
-@pytest.mark.parametrize(("videos", "share", "held_out"), [(1, 0.1, 0), (3, 0.1, 1), (3, 0.0, 0)])
-def test_small_corpora_hold_out_a_video_if_they_can(
+@pytest.mark.parametrize(
+    ("videos", "share", "held_out"),
+    [(0, 0.1, 0), (1, 0.9, 0), (2, 1e-9, 1), (3, 0.0, 0), (3, 1 - 1e-9, 2)],
+)
+def test_small_corpora_hold_out_a_video_if_they_can_and_train_on_one(
     videos: int, share: float, held_out: int
 ) -> None:
     assert len(split_videos(map(str, range(videos)), ShardPlan(validation=share))) == held_out
+
+
+def test_no_video_changes_sides_when_a_corpus_grows() -> None:
+    plan = ShardPlan(validation=0.1)
+    videos = [f"video{i}" for i in range(400)]
+    whole = split_videos(videos, plan)
+    assert 0.05 * len(videos) < len(whole) < 0.15 * len(videos)
+    first = next(i for i, video in enumerate(videos) if video in whole)
+    for count in range(first + 1, len(videos)):
+        assert split_videos(videos[:count], plan) == whole & set(videos[:count])
+    assert split_videos(videos, ShardPlan(validation=0.1, seed=1)) != whole
 
 
 def test_a_failed_rewrite_leaves_the_old_set(tmp_path: Path) -> None:
