@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from corpus.errors import UserError
+from corpus.files import write_text
 from pipeline.faults import RunError
 from pipeline.plan import Cluster, Plan, phases
 from pipeline.progress import PlainView
@@ -136,6 +137,26 @@ def test_nothing_to_do_starts_no_ray(
     result = run(make_plan(), str(films(empty="")), view)
     assert levels(result)["videos"]["failed"] == {"empty": 1}
     assert result.shards is None, "without any clip there is nothing to write"
+
+
+def test_what_killed_runs_left_is_cleared_away(
+    make_plan: MakePlan, films: Films, view: PlainView
+) -> None:
+    folder = films(empty="")
+    corpus = folder.parent / "corpus"
+    run(make_plan(), str(folder), view)
+    left = [
+        corpus / "shards" / ".unfinished-x-main" / "shard-000000.tar",
+        corpus / "media" / "clips" / "aa" / ".unfinished-x-aa.mp4",
+        corpus / "tables" / "probe" / "f" / ".unfinished-x-part-1.parquet",
+    ]
+    aside = corpus / "shards" / ".replaced-main" / "manifest.json"
+    for path in (*left, aside):
+        write_text(path, "left")
+    run(make_plan(), str(folder), view)
+    assert not any(path.exists() for path in left)
+    assert not aside.exists()
+    assert (corpus / "shards" / "main").exists()
 
 
 def test_phases_split_where_the_cluster_is_too_small(make_plan: MakePlan) -> None:
