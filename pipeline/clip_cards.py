@@ -1,17 +1,15 @@
 """Clips as pictures: a film strip over a timeline of captions, self-contained and escaped.
 
 Used by the report and by the demo's page: `card` collects, `render` gives HTML that fits into any
-page that also holds `STYLE`.
+page that also holds `style`.
 """
 
-import base64
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from PIL import Image
@@ -21,9 +19,9 @@ from corpus.clock import Clock
 from corpus.errors import UserError
 from corpus.layout import Media
 from corpus.video import Frames, read_video
+from pipeline.pages import TEMPLATES, data_uri, environment
 from stages.stage import Record
 
-TEMPLATES = Path(__file__).with_name("templates")
 STRIP = 10  # frames of a strip
 STRIP_WIDTH = 224  # pixels of a frame in the page
 PIXEL_ART = 64  # frames narrower than this are shown pixel by pixel
@@ -75,17 +73,6 @@ class Card:
     note: str = ""
 
 
-def environment() -> jinja2.Environment:
-    """Templates with everything escaped; an unknown name is an error."""
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
 def style() -> Markup:
     """The style sheet that `render` counts on; our own file, so it is not escaped."""
     return Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))  # noqa: S704
@@ -124,8 +111,8 @@ def picture(frame: Frames, seconds: float = 0.0) -> Picture:
         image.save(buffer, "png")
     else:
         image.save(buffer, "jpeg", quality=JPEG_QUALITY)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return Picture(seconds, f"data:image/{'png' if pixels else 'jpeg'};base64,{data}", pixels)
+    uri = data_uri(buffer.getvalue(), "image/png" if pixels else "image/jpeg")
+    return Picture(seconds, uri, pixels)
 
 
 def _strip(path: Path, chunks: int, clock: Clock) -> tuple[Picture, ...]:

@@ -1,6 +1,5 @@
 """The demo's page: films that obey, the count of it, the corpora, the curves, what to try next."""
 
-import base64
 import io
 import json
 import os
@@ -8,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import matplotlib
 
 from corpus.files import write_text
+from pipeline.pages import data_uri, environment
 
 matplotlib.use("Agg")
-TEMPLATES = Path(__file__).parent / "templates"
 MIME = {".mp4": "video/mp4", ".png": "image/png"}
 SMOOTH = 25  # steps that a curve's running mean looks back on
 
@@ -60,13 +58,11 @@ class Leg:
 
 def write_page(path: Path, legs: list[Leg], seconds: dict[str, float]) -> Path:
     """Write one self-contained page (reports of the corpora are linked beside it)."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["inline"] = inline
-    environment.filters["curves"] = curves
-    environment.filters["beside"] = lambda other: beside(path, other)
-    page = environment.get_template("demo.html").render(legs=legs, seconds=seconds)
+    templates = environment()
+    templates.filters["inline"] = inline
+    templates.filters["curves"] = curves
+    templates.filters["beside"] = lambda other: beside(path, other)
+    page = templates.get_template("demo.html").render(legs=legs, seconds=seconds)
     write_text(path, page)
     return path
 
@@ -78,7 +74,7 @@ def beside(page: Path, other: Path) -> str:
 
 def inline(path: Path) -> str:
     """A film or picture as a data URI."""
-    return _data_uri(path.read_bytes(), MIME[path.suffix])
+    return data_uri(path.read_bytes(), MIME[path.suffix])
 
 
 def curves(run: Path) -> str:
@@ -99,14 +95,10 @@ def curves(run: Path) -> str:
         axes.set_ylim(bottom=0)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    return _data_uri(buffer.getvalue(), "image/png")
+    return data_uri(buffer.getvalue(), "image/png")
 
 
 def running_mean(values: tuple[float, ...]) -> list[float]:
     """Mean of each value and up to SMOOTH - 1 before it."""
     windows = (values[max(0, i + 1 - SMOOTH) : i + 1] for i in range(len(values)))
     return [sum(window) / len(window) for window in windows]
-
-
-def _data_uri(data: bytes, mime: str) -> str:
-    return f"data:{mime};base64,{base64.b64encode(data).decode()}"

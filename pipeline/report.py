@@ -18,8 +18,9 @@ from corpus.ids import unit_hash
 from corpus.layout import TOOL_VERSION
 from corpus.rows import OUTCOMES
 from pipeline.activity import draw, read_activity
-from pipeline.clip_cards import card, environment, render, style
+from pipeline.clip_cards import card, render, style
 from pipeline.conservation import NOT_OK, PENDING, Counts, fates
+from pipeline.pages import environment
 from pipeline.status import Status, read_status
 from stages.stage import Record
 

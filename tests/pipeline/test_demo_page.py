@@ -10,6 +10,7 @@ from PIL import Image
 
 from corpus.video import write_video
 from pipeline.demo_page import Film, Leg, running_mean, write_page
+from pipeline.pages import SECURITY
 
 HOSTILE = "<script>alert(1)</script>"
 LEVEL = {
@@ -56,6 +57,7 @@ def test_the_page_holds_everything_and_escapes_it(
     assert "data:video/mp4;base64," in page and page.count("data:image/png;base64,") == 2
     assert "<td>videos</td><td>3</td><td>1</td>" in page
     assert HOSTILE not in page and "&lt;script&gt;" in page
+    assert SECURITY in page.partition("<title>")[0]
     assert "http://" not in page and "https://" not in page
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from corpus.video import write_video
 from pipeline import clip_cards, conservation
 from pipeline.activity import BINS, StageActivity, busy
+from pipeline.pages import SECURITY
 from pipeline.plan import Plan
 from pipeline.replay import Replay
 from pipeline.report import choose, page
@@ -98,6 +99,7 @@ def test_nothing_from_outside_becomes_markup(status: Status) -> None:
     assert all(name == "src" and str(value).startswith("data:") for name, value in outline.active)
     assert text.count("&lt;script&gt;") > 5, "it is shown as the text it is"
     assert "<script" not in text
+    assert SECURITY in text.partition("<title>")[0]
 
 
 def test_the_page_says_how_much_it_shows(status: Status) -> None:
