@@ -32,11 +32,14 @@ class StageActivity:
 
 
 def read_activity(events: Path) -> list[StageActivity]:
-    """Activity per stage in the order in which they first worked; none for a run without work."""
+    """Activity per stage in the order in which they first worked; none for a run without work.
+
+    What stands behind the last line feed is still being written, or its writer was killed.
+    """
     try:
-        lines = events.read_text(encoding="utf-8").splitlines()
+        lines = events.read_text(encoding="utf-8").split("\n")[:-1]
         batches = [e for e in map(json.loads, lines) if e["event"] == "batch"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(
             f"{events} cannot be read ({error}): run again to write a new one"
         ) from error

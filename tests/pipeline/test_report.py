@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from corpus.errors import UserError
 from corpus.video import write_video
 from pipeline import clip_cards, conservation
-from pipeline.activity import BINS, StageActivity, busy
+from pipeline.activity import BINS, StageActivity, busy, read_activity
 from pipeline.pages import SECURITY
 from pipeline.plan import Plan
 from pipeline.replay import Replay
@@ -109,6 +110,19 @@ def test_the_page_says_how_much_it_shows(status: Status) -> None:
     assert text.count('<article class="card">') == 2
     assert "31.2 dB" in text
     assert "0 of 3 finished clips are shown" in page(status, clips=0)
+
+
+def test_a_log_that_ends_in_the_middle_of_a_line_is_read_up_to_there(status: Status) -> None:
+    events = status.plan.layout.runs / RUN / "events.jsonl"
+    before = read_activity(events)
+    with events.open("a") as file:
+        file.write('{"event": "batch", "stage": "sho')  # killed, or still writing
+    assert read_activity(events) == before
+    assert page(status, clips=0)
+    with events.open("a") as file:
+        file.write("\n")
+    with pytest.raises(UserError, match=r"events\.jsonl cannot be read"):
+        read_activity(events)
 
 
 def test_the_same_corpus_gives_the_same_page(status: Status) -> None:
