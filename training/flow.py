@@ -14,10 +14,6 @@ from typing import Any, Literal
 Predict = Literal["v", "x"]
 CLEAN_TIME = 1.0
 
-# Where data and noise can hardly be told apart, v = (x - x_t) / (1 - t) divides by nearly nothing.
-# Solvers step from t < 1, so this bound never acts on them.
-SMALLEST_STEP = 1e-3
-
 
 def interpolate(clean: Any, noise: Any, t: Any) -> Any:
     """x_t, the point at t on the straight path from noise to data."""
@@ -35,15 +31,5 @@ def target(clean: Any, noise: Any, predict: Predict) -> Any:
 
 
 def to_velocity(output: Any, x_t: Any, t: Any, predict: Predict) -> Any:
-    """A network's output at (x_t, t) as a velocity."""
-    if predict == "v":
-        return output
-    remaining = 1 - t
-    if hasattr(remaining, "clip"):
-        remaining = remaining.clip(SMALLEST_STEP)
-    return (output - x_t) / remaining
-
-
-def to_clean(output: Any, x_t: Any, t: Any, predict: Predict) -> Any:
-    """A network's output at (x_t, t) as its estimate of the clean latent."""
-    return output if predict == "x" else x_t + (1 - t) * output
+    """A network's output at (x_t, t) as a velocity; t is below 1, as in every step of a solver."""
+    return output if predict == "v" else (output - x_t) / (1 - t)

@@ -72,12 +72,6 @@ class SequenceConfig(BaseModel):
     noisy_copies: Annotated[int, Field(ge=1)] = 1
     time_scale: Annotated[float, Field(ge=0)] = 1.4
 
-    def plain(self) -> "SequenceConfig":
-        """The same without dropout and flips: what validation sees."""
-        return self.model_copy(
-            update={"drop_text": 0.0, "drop_span": 0.0, "drop_meta": 0.0, "flip": 0.0}
-        )
-
 
 @dataclass(frozen=True)
 class Span:

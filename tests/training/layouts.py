@@ -11,7 +11,7 @@ from training.sequence import Document, Sample, SequenceConfig, Span, Specials
 SPECIALS = Specials(pad=0, drop=1, bof=2, eof=3, eos=4)
 VOCAB = 24
 SHAPE = (3, 2, 4)  # latents: C, h, w
-PLAIN = SequenceConfig().plain()
+PLAIN = SequenceConfig(drop_text=0, drop_span=0, drop_meta=0, flip=0)
 
 
 def sample(

@@ -1,6 +1,7 @@
 """Training and generation together: a clip learned by heart can be said and shown again."""
 
 import torch
+from layouts import PLAIN
 
 from corpus.codecs import build as build_codec
 from training.generate import Prompt, Session, Settings
@@ -8,7 +9,7 @@ from training.losses import losses
 from training.model import TV2TV
 from training.presets import model_config
 from training.rows import Budget, pack
-from training.sequence import Draws, Sample, SequenceConfig, Span, Specials, build
+from training.sequence import Draws, Sample, Span, Specials, build
 from worlds import arena
 from worlds.arena_oracle import judge_film
 
@@ -34,11 +35,10 @@ def test_one_clip_is_learned_by_heart_and_reproduced() -> None:
         model_config("tiny", vocab=5 + len(ids), channels=codec.info.channels, specials=SPECIALS)
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, betas=(0.9, 0.95), fused=True)
-    plain = SequenceConfig().plain()
     for step in range(STEPS):
         batch = pack(
             [
-                [build(sample, Draws(0, sample.key, step * ROWS + row), plain, SPECIALS)]
+                [build(sample, Draws(0, sample.key, step * ROWS + row), PLAIN, SPECIALS)]
                 for row in range(ROWS)
             ],
             Budget(text=5 + 3 * CHUNKS, clean=1 + CHUNKS, noisy=CHUNKS),
