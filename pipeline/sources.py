@@ -79,8 +79,8 @@ class Source:
 
     def record(self) -> Record:
         """What the first stage gets."""
-        columns = ("video_id", "uri", "path", "size", "meta", "timeline", "timeline_sha256")
-        return {name: getattr(self, name) for name in columns}
+        stamp = ("video_id", "uri", "path", "size", "mtime_ns")
+        return {n: getattr(self, n) for n in (*stamp, "meta", "timeline", "timeline_sha256")}
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,29 @@ def identify(listing: Listing, config: SourceConfig, cache: Path, *, rehash: boo
             named += fresh
             _remember(cache, fresh, forget=rehash)
     return replace(listing, sources=tuple(_without_duplicates(named)))
+
+
+def check_unchanged(record: Record, *, reread: bool) -> None:
+    """Raise unless the files that a record names still are what they were when they were named.
+
+    Args:
+        record: of a video, or of a clip, whose source file is out of the question.
+        reread: believe no size and mtime, but read the bytes.
+
+    Raises:
+        OSError: one cannot be read now.
+        UserError: one was replaced.
+    """
+    if "path" in record:
+        path = Path(record["path"])
+        stat = path.stat()
+        same = (stat.st_size, stat.st_mtime_ns) == (record["size"], record["mtime_ns"])
+        if (reread or not same) and sha256_file(path)[:ID_LENGTH] != record["video_id"]:
+            raise UserError(f"{path} was replaced while it was worked on: run again")
+    sidecar = record.get("timeline")
+    looked = sidecar and (reread or "path" in record)  # it is small, but clips are many
+    if looked and sha256_file(Path(str(sidecar))) != record["timeline_sha256"]:
+        raise UserError(f"{sidecar} was replaced while it was worked on: run again")
 
 
 def write_listing(path: Path, listing: Listing) -> None:
