@@ -1,15 +1,21 @@
 """What went wrong in a run, as small files that all workers of a stage share.
 
+Three kinds of exception are told apart. What is `systemic` stops the run at once. What is `passing`
+says something about a path, the machine or its resources: the record is put off, which means that
+nothing is stored of it and the next run takes it up. Anything else is the record's own fault, and
+is stored.
+
 Marks say which records are in work, so that a worker that died can be blamed on one of them. Faults
-tell a bad record from a broken stage.
+tell a bad record from a broken stage. `PutOff` says which records wait for a better day.
 """
 
 import errno
 import json
 import shutil
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from corpus.errors import UserError
@@ -23,12 +29,29 @@ class RunError(Exception):
 
 
 def systemic(error: Exception) -> bool:
-    """Whether an exception says something about the machine or the stage, not about a record."""
+    """Whether an exception says that no record can be worked on: the disk is full, the stage is
+    broken."""
     from stages.captioning.backend import BindingError  # only needed once something went wrong
 
     if isinstance(error, OSError) and error.errno in _FULL:
         return True
-    return isinstance(error, RunError | BindingError | ImportError | MemoryError)
+    return isinstance(error, RunError | BindingError | ImportError)
+
+
+def passing(error: Exception) -> bool:
+    """Whether an exception need not come again with the same bytes: a mount is away, memory is
+    short, a file was replaced.
+
+    What is too large for every machine counts as passing, too: nothing tells it from bad luck.
+    """
+    no_memory = any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)  # torch's
+    return no_memory or isinstance(error, OSError | MemoryError | UserError)
+
+
+def told(error: Exception) -> str:
+    """An exception for a person: what is meant for one says enough by itself."""
+    known = isinstance(error, UserError | RunError)
+    return str(error) if known else f"{type(error).__name__}: {error}"
 
 
 def tidy(notes: Path) -> None:
@@ -43,9 +66,7 @@ def fatal(notes: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        known = isinstance(error, UserError | RunError)
-        text = str(error) if known else f"{type(error).__name__}: {error}"
-        note = {"user": isinstance(error, UserError), "text": text}
+        note = {"user": isinstance(error, UserError), "text": told(error)}
         write_text(notes / "fatal.json", json.dumps(note))
         raise
 
@@ -90,12 +111,38 @@ class Marks:
                 self.forget(key)
 
 
+@dataclass(frozen=True)
+class PutOff:
+    """A record that could not be worked on in this run, by no fault of its own.
+
+    Attributes:
+        stage, key: name of the stage, and of the unit of work.
+        item: the uri or the clip's id, for a person.
+        why: what was raised last.
+    """
+
+    stage: str
+    key: str
+    item: str
+    why: str
+
+    def note(self, notes: Path) -> None:
+        """Leave it in the folder of its stage for the driver."""
+        write_text(notes / "put_off" / self.key, json.dumps(asdict(self)))
+
+
+def read_put_off(notes: Path) -> list[PutOff]:
+    """What was put off in any stage below ``notes``, in order of stage and item."""
+    found = [PutOff(**json.loads(path.read_text())) for path in _whole(notes.glob("*/put_off/*"))]
+    return sorted(found, key=lambda one: (one.stage, one.item))
+
+
 class Faults:
     """Exceptions of one stage in one run.
 
     While no record of the stage has ever worked, the third that raises at the same place stops
-    the run: a missing model or a bug must not quarantine the world. The records that were
-    quarantined for it until then are set free again.
+    the run: a missing model or a bug must not quarantine the world. The driver then frees the
+    records that were quarantined for it (`blameless`), once no worker can write any more.
     """
 
     SAME = 3
@@ -104,6 +151,7 @@ class Faults:
         self._folder = notes / "faults"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._worked = notes / "worked"
+        self._broken = notes / "broken"
         self._stage = stage
 
     def worked(self) -> None:
@@ -111,28 +159,39 @@ class Faults:
         if not self._worked.exists():
             self._worked.touch()
 
-    def raised(self, key: str, error: Exception, part: Path) -> None:
-        """Note that a record raised and will be quarantined in ``part``.
+    def raised(self, key: str, error: Exception) -> None:
+        """Note that a record raised, before it is quarantined.
 
         Raises:
             RunError: it is the third that raised this and nothing ever worked.
         """
         what, where = f"{type(error).__name__}: {error}", _place(error)
         trace = "".join(traceback.format_exception(error))
-        note = {"what": what, "where": where, "part": str(part), "traceback": trace}
+        note = {"what": what, "where": where, "traceback": trace}
         write_text(self._folder / key, json.dumps(note, indent=1))
         if self._worked.exists():
             return
-        noted = [json.loads(path.read_text()) for path in self._folder.iterdir() if _whole(path)]
-        same = [note for note in noted if note["where"] == where]
+        same = _raised_at(self._folder, where)
         if len(same) < self.SAME:
             return
-        for note in same:
-            Path(note["part"]).unlink(missing_ok=True)
+        write_text(self._broken, where)
         raise RunError(
             f"stage {self._stage} raised the same for each of its first {len(same)} records: "
             f"{what}\nNo record is blamed for it; mend the cause and run again."
         ) from error
+
+
+def blameless(notes: Path) -> dict[str, set[str]]:
+    """Keys by stage that raised what stopped the run: they must not stay quarantined for it."""
+    return {
+        path.parent.name: _raised_at(path.parent / "faults", path.read_text())
+        for path in notes.glob("*/broken")
+    }
+
+
+def _raised_at(faults: Path, where: str) -> set[str]:
+    noted = {path.name: json.loads(path.read_text()) for path in _whole(faults.iterdir())}
+    return {key for key, note in noted.items() if note["where"] == where}
 
 
 def _place(error: Exception) -> str:
@@ -141,5 +200,6 @@ def _place(error: Exception) -> str:
     return f"{type(error).__name__} {frame.filename}:{frame.lineno}"
 
 
-def _whole(path: Path) -> bool:
-    return not path.name.startswith(".")
+def _whole(paths: Iterable[Path]) -> list[Path]:
+    """Without files that are just being written."""
+    return [path for path in paths if not path.name.startswith(".")]

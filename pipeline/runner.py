@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from corpus import layout
 from corpus.files import sweep, write_text
 from corpus.layout import TOOL_VERSION
 from pipeline import conservation
-from pipeline.faults import RunError, tidy
+from pipeline.faults import PutOff, RunError, blameless, read_put_off, tidy
 from pipeline.lock import Lock
 from pipeline.plan import Cluster, Plan, phases
 from pipeline.progress import Event, EventLog, Progress, View
@@ -28,6 +28,7 @@ from pipeline.sources import Listing, identify, list_sources, write_listing
 from pipeline.tables import Stored
 
 NOTES = "notes"
+MOST_NAMED = 10  # records that a message lists
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ def run(
 
     Raises:
         UserError: a mistake in the input, or another run holds the corpus.
-        RunError: a stage is broken; what is durable stays.
+        RunError: a stage is broken; or, after everything else is done, records had to be put off.
+            What is durable stays.
         ConservationError: something was lost or counted twice.
     """
     listing = list_sources(inputs, plan.recipe.source).limit(limit)
@@ -84,12 +86,14 @@ def run(
         write_listing(folder / "inputs.parquet", listing)
         log = EventLog(folder / "events.jsonl")
         log.write([_event("begin", tool=TOOL_VERSION, inputs=len(listing.sources))])
-        found, computed = _drain(plan, listing, folder, log, view, lock, verbose=verbose)
+        found, computed, put_off = _drain(plan, listing, folder, log, view, lock, verbose=verbose)
         counts = conservation.count(listing.sources, plan.stages, found)
         conservation.check(listing.sources, counts, found)
         shards, rewritten = _finish(plan, found, view)
         levels = {name: level.to_json() for name, level in counts.items()}
         log.write([_event("end", levels=levels, computed=computed, shards_rewritten=rewritten)])
+    if put_off:
+        raise RunError(_unfinished(put_off))
     return Result(folder, computed, counts, shards, rewritten)
 
 
@@ -102,28 +106,42 @@ def _drain(
     lock: Lock,
     *,
     verbose: bool,
-) -> tuple[Replay, dict[str, int]]:
-    """Replay and stream in turn until nothing waits."""
+) -> tuple[Replay, dict[str, int], list[PutOff]]:
+    """Replay and stream in turn until nothing waits but what had to be put off."""
     computed: Counter[str] = Counter()
     before: set[tuple[int, str]] = set()
+    put_off: list[PutOff] = []
     found, stored = _replay(plan, listing)
     if not found.waiting:
-        return found, {}
+        return found, {}, put_off
     from pipeline.stream import connected  # Ray takes a second to import, and is not always needed
 
     view.say(_announcement(plan, found))
-    with connected(plan.stages, folder / "ray.log", verbose=verbose) as cluster:
-        while found.waiting:
-            now = {(one.stage, one.key) for one in found.waiting}
-            if now == before:
-                names = sorted({plan.stages[position].name for position, _ in now})
-                raise RunError(f"{len(now)} records still wait for {', '.join(names)}: no progress")
-            before = now
-            with _shown(plan, found, log, view, lock, computed) as on_events:
-                _stream(plan, found, stored, cluster, folder, on_events)
-            found, stored = _replay(plan, listing)
+    try:
+        with connected(plan.stages, folder / "ray.log", verbose=verbose) as cluster:
+            while left := _left(plan, found, put_off):
+                now = {(one.stage, one.key) for one in left.waiting}
+                if now == before:
+                    names = sorted({plan.stages[position].name for position, _ in now})
+                    raise RunError(f"{len(now)} records wait for {', '.join(names)}: no progress")
+                before = now
+                with _shown(plan, left, log, view, lock, computed) as on_events:
+                    _stream(plan, left, stored, cluster, folder, on_events)
+                put_off = read_put_off(folder / NOTES)
+                found, stored = _replay(plan, listing)
+    finally:  # here, when no worker can write any more
+        keys = blameless(folder / NOTES)
+        for stage, table in zip(plan.stages, plan.tables, strict=True):
+            table.forget(keys.get(stage.name, ()))
     tidy(folder / NOTES)
-    return found, dict(computed)
+    return found, dict(computed), put_off
+
+
+def _left(plan: Plan, found: Replay, put_off: Sequence[PutOff]) -> Replay | None:
+    """What is left to do in this run; None when that is nothing."""
+    later = {(one.stage, one.key) for one in put_off}
+    waiting = [one for one in found.waiting if (plan.stages[one.stage].name, one.key) not in later]
+    return replace(found, waiting=waiting) if waiting else None
 
 
 def _replay(plan: Plan, listing: Listing) -> tuple[Replay, list[Stored]]:
@@ -204,6 +222,20 @@ def _header(plan: Plan) -> dict[str, Any]:
         "recipe": {"name": plan.recipe.name, "seed": plan.recipe.seed, "stages": identities},
         "fingerprints": {stage.name: stage.fingerprint for stage in plan.stages},
     }
+
+
+def _unfinished(put_off: Sequence[PutOff]) -> str:
+    """How a run ends that had to leave records."""
+    shown = [f"  {one.stage}, {one.item}: {one.why}" for one in put_off[:MOST_NAMED]]
+    if len(put_off) > MOST_NAMED:
+        shown.append(f"  and {len(put_off) - MOST_NAMED} more")
+    return "\n".join(
+        [
+            f"{len(put_off)} records are left, since they could not be worked on now:",
+            *shown,
+            "All else is done. Mend the cause and run the same command again: it takes them up.",
+        ]
+    )
 
 
 def _announcement(plan: Plan, found: Replay) -> str:

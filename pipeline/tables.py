@@ -9,7 +9,7 @@ may stand in two parts (two runs may batch differently); both then say the same 
 sorted order is read. There is no other record of progress: what has rows is done.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +92,21 @@ class Table:
                     stored.answers[key] = rows
                     stored.parts[key] = path.name
         return stored
+
+    def forget(self, keys: Collection[str]) -> None:
+        """Take answers back: each part that holds one is replaced by a part of its other keys.
+
+        Only for the driver of a run, while no worker writes. A kill in between leaves keys that
+        stand in two parts, or that are still to be forgotten.
+        """
+        for path in sorted(self.folder.glob("part-*.parquet")):
+            answers = self.read_part(path)
+            kept = [(key, rows) for key, rows in answers.items() if key not in keys]
+            if len(kept) == len(answers):
+                continue
+            if kept:
+                self.write(kept)
+            path.unlink()
 
     def _table(self, answers: Sequence[tuple[str, Sequence[Row]]]) -> pa.Table:
         keys = [key for key, _ in answers]

@@ -6,8 +6,9 @@ only then passes on what `Stage.advance` gives. Records whose turn comes later p
 
 What a worker survives:
 
-* an exception on a batch: its records are tried one by one, and one that raises again is
-  quarantined (``exception``), unless nothing ever worked (see `pipeline.faults`);
+* an exception on a batch: its records are tried one by one. One that raises again is quarantined
+  (``exception``), unless nothing ever worked; or put off, if the exception is `passing`, and then
+  nothing of it is stored (see `pipeline.faults`);
 * its own death (a crash in native code, the memory killer): Ray starts it again with the same
   batch. Attempt marks on disk tell which records were in work; they are tried alone, and one that
   kills its worker a second time is quarantined (``killed_worker``).
@@ -31,13 +32,16 @@ import ray
 
 from corpus.ids import canonical_json
 from corpus.rows import Row
-from pipeline.faults import Faults, Marks, RunError, fatal, systemic
+from pipeline.faults import Faults, Marks, PutOff, RunError, fatal, passing, systemic, told
 from pipeline.replay import silent
+from pipeline.sources import check_unchanged
 from pipeline.tables import Table
 from stages.stage import Record, Stage
 
 FLOW = pa.schema([pa.field("next_stage", pa.int32()), pa.field("record", pa.string())])
 LEAVE_SECONDS = 10
+WAITS = (0.5, 2.0)  # seconds before a record that met a passing fault is tried again
+MOST_PUT_OFF = 8  # records in a row; then it is no accident, and waiting for each takes for ever
 Event = dict[str, Any]
 Unit = tuple[str, Record]
 
@@ -75,6 +79,7 @@ class Worker:
         self._stage = job.stage
         self._marks = Marks(job.notes)
         self._faults = Faults(job.notes, job.stage.name)
+        self._put_off = 0  # in a row
         if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
             atexit.register(_leave_in_time)
         with fatal(job.notes):
@@ -105,9 +110,12 @@ class Worker:
         onward = [
             item
             for key, record in units.items()
+            if key in answers
             for item in self._stage.advance(record, answers[key])
         ]
-        outcomes = Counter(row.outcome for rows in answers.values() for row in rows)
+        outcomes = Counter[str](row.outcome for rows in answers.values() for row in rows)
+        if len(answers) < len(units):
+            outcomes["put off"] = len(units) - len(answers)
         self._job.report(
             {
                 "event": "batch",
@@ -130,7 +138,10 @@ class Worker:
         return {key: rows for part in reversed(parts) for key, rows in part.items() if key in units}
 
     def _answers(self, units: Sequence[Unit]) -> dict[str, list[Row]]:
-        """Compute and store; or read, where this very batch became durable before a worker died."""
+        """Compute and store; or read, where this very batch became durable before a worker died.
+
+        A record that was put off has no rows.
+        """
         keys = [key for key, _ in units]
         part = self._job.table.part(keys)
         if part.exists():
@@ -139,12 +150,13 @@ class Worker:
             return {key: rows for unit in units for key, rows in self._alone(unit).items()}
         with self._marks.working(keys):
             try:
-                rows = self._process([record for _, record in units])
+                answers = zip(keys, self._process([record for _, record in units]), strict=True)
+                found = list(answers)
             except Exception as error:
                 if systemic(error):
                     raise
-                rows = [self._guarded(unit, part) for unit in units]
-        return self._job.table.write(list(zip(keys, rows, strict=True)))
+                found = [answer for unit in units for answer in self._guarded(unit)]
+        return self._job.table.write(found) if found else {}
 
     def _alone(self, unit: Unit) -> dict[str, list[Row]]:
         """A record that was in work when a worker died: a part of its own, at most two attempts."""
@@ -154,26 +166,45 @@ class Worker:
             return self._job.table.read_part(part)
         if self._marks.attempts(key) >= Marks.ALLOWED:
             message = f"the {self._stage.name} worker died twice while working on it"
-            rows = self._stage.end(record, "quarantined", "killed_worker", message)
+            found = [(key, self._stage.end(record, "quarantined", "killed_worker", message))]
         else:
             with self._marks.working([key]):
-                rows = self._guarded(unit, part)
-        stored = self._job.table.write([(key, rows)])
+                found = self._guarded(unit)
+        stored = self._job.table.write(found) if found else {}
         self._marks.forget(key)
         return stored
 
-    def _guarded(self, unit: Unit, part: Path) -> list[Row]:
-        """One record by itself; if it raises, it is quarantined in the part that it goes to."""
+    def _guarded(self, unit: Unit) -> list[tuple[str, list[Row]]]:
+        """One record by itself: its answer, or none if it was put off after some patience."""
         key, record = unit
-        try:
-            (rows,) = self._process([record])
-        except Exception as error:
-            if systemic(error):
-                raise
-            self._faults.raised(key, error, part)
-            message = f"{type(error).__name__}: {error}"
-            return self._stage.end(record, "quarantined", "exception", message)
-        return rows
+        for wait in (*WAITS, None):
+            try:
+                return [(key, self._process([record])[0])]
+            except Exception as error:
+                if systemic(error):
+                    raise
+                if not passing(error):
+                    self._faults.raised(key, error)
+                    self._put_off = 0
+                    message = f"{type(error).__name__}: {error}"
+                    return [(key, self._stage.end(record, "quarantined", "exception", message))]
+                if wait is None:
+                    self._wait_for_better(key, record, error)
+                else:
+                    time.sleep(wait)
+        return []
+
+    def _wait_for_better(self, key: str, record: Record, error: Exception) -> None:
+        """Put a record off; when it is one of many in a row, stop the run."""
+        item = str(record["clip_id"] if "clip_id" in record else record["uri"])
+        PutOff(self._stage.name, key, item, told(error)).note(self._job.notes)
+        self._put_off += 1
+        if self._put_off >= MOST_PUT_OFF:
+            raise RunError(
+                f"stage {self._stage.name} could not work on {MOST_PUT_OFF} records in a row; "
+                f"on {item}: {told(error)}\n"
+                "No record is blamed, what is done stays: mend the cause and run again."
+            ) from error
 
     def _process(self, records: Sequence[Record]) -> list[list[Row]]:
         answers = self._stage.process(records)
@@ -188,7 +219,11 @@ class Worker:
                 raise RunError(
                     f"stage {self._stage.name} says nothing about {missing}: a fault of the stage"
                 )
+            # A bad word about a film is believed only if its bytes can be read and are the ones.
+            blamed = any(row.outcome in ("failed", "quarantined") for row in rows)
+            check_unchanged(record, reread=blamed)
         self._faults.worked()
+        self._put_off = 0
         return answers
 
 

@@ -4,13 +4,13 @@ A child process (`stages.probe_child`) reads all packets of the file and tells; 
 a claim of the header. Of several video streams the **first** that is no cover picture counts.
 
 Reasons:
-    failed: ``unreadable``, ``not_media``, ``no_video``, ``no_frames``, ``truncated``,
-        ``timestamps``;
+    failed: ``not_media``, ``no_video``, ``no_frames``, ``truncated``, ``timestamps``;
     filtered: ``too_short``, ``too_small``;
     quarantined: ``crash``, ``timeout``, ``memory``.
 """
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
@@ -117,12 +117,8 @@ class ProbeStage(VideoStage[ProbeConfig]):
 
     def _facts(self, record: Record) -> dict[str, Any]:
         path = Path(record["path"]).absolute()
-        try:
-            size = path.stat().st_size
-            with path.open("rb"):
-                pass
-        except OSError as error:
-            raise Unfit("unreadable", f"cannot be opened: {error.strerror}") from error
+        with path.open("rb") as file:  # a file that cannot be opened is no fault of its bytes
+            size = os.fstat(file.fileno()).st_size
         if not size:
             raise Unfit("not_media", "the file is empty")
         limits = reading_limits(size, self.config.timeout, self.config.memory)

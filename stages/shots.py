@@ -10,6 +10,7 @@ Reasons, all of the whole film:
     quarantined: ``crash``, ``timeout``, ``memory``.
 """
 
+import errno
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -168,7 +169,8 @@ class ShotsStage(VideoStage[ShotsConfig]):
         if ended.trouble:
             raise ChildTrouble(ended.trouble, ended.describe())
         if "No space left" in ended.stderr:
-            raise OSError(f"no room for the proxy of {record['uri']}: {ended.describe()}")
+            why = f"no room for the proxy of {record['uri']}: {ended.describe()}"
+            raise OSError(errno.ENOSPC, why)
         return Decoded(_times(text), ended)
 
     def _check(self, record: Record, decoded: "Decoded") -> Ticks:

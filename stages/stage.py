@@ -125,7 +125,10 @@ class Stage(ABC, Generic[C]):
     def process(self, records: Sequence[Record]) -> list[list[Row]]:
         """Rows per record, in order; every subject of a record appears in its rows.
 
-        A record's own fault becomes rows (`end`); an exception means that the worker is unfit.
+        What follows from a record's bytes becomes rows (`end`), also where it is bad. What depends
+        on the machine, on a path or on a person is raised (OSError, MemoryError, UserError): it is
+        tried again, then left for the next run, and never stored. Any other exception is a bug.
+        What is said of a film that went away or was replaced meanwhile is thrown away.
         """
 
     # -- pure -------------------------------------------------------------------------------

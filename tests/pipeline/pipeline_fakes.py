@@ -4,6 +4,7 @@
 adds a line to ``<log>/<stage>``, so that tests can count what was computed.
 """
 
+import errno
 import json
 import os
 import signal
@@ -58,6 +59,8 @@ class _Fake(Stage[FakeConfig]):
     def trouble(self, what: str | None) -> None:
         if what == "raise":
             raise ValueError("this film asked for it")
+        if what == "away" and not (Path(self.config.log) / "mounted").exists():
+            raise OSError(errno.ESTALE, "the mount is away")
         if what == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
 

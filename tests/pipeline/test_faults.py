@@ -4,7 +4,19 @@ from pathlib import Path
 import pytest
 
 from corpus.errors import UserError
-from pipeline.faults import Faults, Marks, RunError, fatal, read_fatal, systemic, tidy
+from pipeline.faults import (
+    Faults,
+    Marks,
+    PutOff,
+    RunError,
+    blameless,
+    fatal,
+    passing,
+    read_fatal,
+    read_put_off,
+    systemic,
+    tidy,
+)
 from stages.captioning.backend import BindingError
 
 
@@ -16,47 +28,69 @@ def failing(message: str) -> ValueError:
         return error
 
 
+class OutOfMemoryError(RuntimeError):
+    """As torch names the one of a GPU."""
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (OSError(errno.ENOSPC, "disk full"), True),
-        (OSError(errno.ENOENT, "no such file"), False),
-        (BindingError("an answer to no question"), True),
-        (ModuleNotFoundError("torch"), True),
-        (MemoryError(), True),
-        (ValueError("this record"), False),
-        (UserError("this clip cannot be read back"), False),
+        (OSError(errno.ENOSPC, "disk full"), "systemic"),
+        (OSError(errno.EMFILE, "too many open files"), "systemic"),
+        (BindingError("an answer to no question"), "systemic"),
+        (ModuleNotFoundError("torch"), "systemic"),
+        *((OSError(number, ""), "passing") for number in (errno.ENOENT, errno.EIO, errno.ESTALE)),
+        *((OSError(number, ""), "passing") for number in (errno.ENOMEM, errno.EAGAIN)),
+        (MemoryError(), "passing"),
+        (OutOfMemoryError(), "passing"),
+        (UserError("this clip cannot be read back"), "passing"),
+        (ValueError("this record"), "its own"),
     ],
 )
-def test_what_stops_a_run(error: Exception, expected: bool) -> None:
-    assert systemic(error) == expected
+def test_whose_fault_it_is(error: Exception, expected: str) -> None:
+    found = "systemic" if systemic(error) else "passing" if passing(error) else "its own"
+    assert found == expected
 
 
 class TestFaults:
-    def raise_for(self, notes: Path, *names: str) -> list[Path]:
-        parts = [notes / f"part-{name}" for name in names]
-        for name, part in zip(names, parts, strict=True):
-            part.touch()
-            Faults(notes, "captions").raised(name, failing(f"bad {name}"), part)
-        return parts
+    def raise_for(self, notes: Path, *names: str) -> None:
+        for name in names:
+            Faults(notes / "captions", "captions").raised(name, failing(f"bad {name}"))
 
-    def test_the_third_of_its_kind_stops_the_run_and_sets_all_free(self, tmp_path: Path) -> None:
-        parts = self.raise_for(tmp_path, "a", "b")
+    def test_the_third_of_its_kind_stops_the_run_and_none_is_blamed(self, tmp_path: Path) -> None:
+        self.raise_for(tmp_path, "a", "b")
+        assert blameless(tmp_path) == {}
         with pytest.raises(RunError, match="captions raised the same for each of its first 3"):
             self.raise_for(tmp_path, "c")
-        assert not any(part.exists() for part in parts)
+        assert blameless(tmp_path) == {"captions": {"a", "b", "c"}}
 
-    def test_once_a_record_worked_none_stops_the_run(self, tmp_path: Path) -> None:
-        Faults(tmp_path, "captions").worked()
-        parts = self.raise_for(tmp_path, "a", "b", "c", "d")
-        assert all(part.exists() for part in parts)
+    def test_who_comes_late_is_not_blamed_either(self, tmp_path: Path) -> None:
+        """A worker that noted its fault before the run was stopped, and quarantines after it."""
+        with pytest.raises(RunError):
+            self.raise_for(tmp_path, "a", "b", "c")
+        (tmp_path / "captions" / "faults" / "late").write_bytes(
+            (tmp_path / "captions" / "faults" / "a").read_bytes()
+        )
+        assert "late" in blameless(tmp_path)["captions"]
+
+    def test_once_a_record_worked_no_exception_stops_the_run(self, tmp_path: Path) -> None:
+        Faults(tmp_path / "captions", "captions").worked()
+        self.raise_for(tmp_path, "a", "b", "c", "d")
+        assert blameless(tmp_path) == {}
 
     def test_different_faults_are_told_apart(self, tmp_path: Path) -> None:
         self.raise_for(tmp_path, "a", "b")
         try:
             raise KeyError("elsewhere")
         except KeyError as error:
-            Faults(tmp_path, "captions").raised("c", error, tmp_path / "part-c")
+            Faults(tmp_path / "captions", "captions").raised("c", error)
+
+
+def test_what_was_put_off_is_read_back_in_order(tmp_path: Path) -> None:
+    found = [PutOff(stage, "k" + item, item, "away") for stage in "ab" for item in "xy"]
+    for one in reversed(found):
+        one.note(tmp_path / one.stage)
+    assert read_put_off(tmp_path) == found
 
 
 class TestMarks:
@@ -93,7 +127,7 @@ def test_notes_stay_where_records_were_quarantined(tmp_path: Path) -> None:
     for run in ("clean", "troubled"):
         Marks(tmp_path / run / "probe")
         Faults(tmp_path / run / "probe", "probe").worked()
-    Faults(tmp_path / "troubled" / "probe", "probe").raised("k", failing("x"), tmp_path / "p")
+    Faults(tmp_path / "troubled" / "probe", "probe").raised("k", failing("x"))
     tidy(tmp_path / "clean")
     tidy(tmp_path / "troubled")
     assert not (tmp_path / "clean").exists()

@@ -9,10 +9,13 @@ import pytest
 
 from corpus.errors import UserError
 from corpus.files import write_text
+from pipeline import conservation
 from pipeline.faults import RunError
 from pipeline.plan import Cluster, Plan, phases
 from pipeline.progress import PlainView
+from pipeline.replay import replay
 from pipeline.runner import Result, run
+from pipeline.sources import SourceConfig, identify, list_sources
 
 MakePlan = Callable[..., Plan]
 Films = Callable[..., Path]
@@ -27,6 +30,17 @@ def levels(result: Result) -> dict[str, Any]:
 def records(result: Result) -> list[dict[str, Any]]:
     assert result.shards is not None
     return json.loads((result.shards / "records.json").read_text())[1]
+
+
+def counts(plan: Plan, folder: Path) -> conservation.Counts:
+    """What the tables say now."""
+    config, cache = SourceConfig(), plan.layout.root / "cache.parquet"
+    listing = identify(list_sources(folder, config), config, cache, rehash=True)
+    stored = [table.read().answers for table in plan.tables]
+    found = replay(plan.stages, listing.records(), stored)
+    levels = conservation.count(listing.sources, plan.stages, found)
+    conservation.check(listing.sources, levels, found)
+    return levels
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -117,6 +131,25 @@ class TestRun:
             run(make_plan(), str(folder), view)
         parts = list((folder.parent / "corpus" / "tables" / "probe").rglob("part-*"))
         assert parts == []
+
+    def test_what_cannot_be_had_now_waits_and_is_never_blamed(
+        self, make_plan: MakePlan, films: Films, view: PlainView, tmp_path: Path
+    ) -> None:
+        folder = films(a=TWO, b={"shots": [[["x"]]], "probe": "away"}, c={"shots": [[["away"]]]})
+        with pytest.raises(RunError, match="2 records are left") as left:
+            run(make_plan(), str(folder), view)
+        assert "probe, b.mp4: OSError: [Errno 116] the mount is away" in str(left.value)
+        assert "words, " in str(left.value)
+        found = {name: level.to_json() for name, level in counts(make_plan(), folder).items()}
+        assert (found["videos"]["inputs"], found["videos"]["pending"]) == (3, 1)
+        assert (found["clips"]["ok"], found["clips"]["pending"]) == (2, 1)
+        assert not any(level["failed"] or level["quarantined"] for level in found.values())
+
+        (tmp_path / "calls" / "mounted").touch()
+        again = run(make_plan(), str(folder), view)
+        assert again.computed["probe"] == 1
+        assert levels(again)["clips"]["ok"] == len(records(again)) == 4
+        assert all(level["pending"] == 0 for level in levels(again).values())
 
     def test_a_stage_that_cannot_open_says_why(
         self, make_plan: MakePlan, films: Films, view: PlainView

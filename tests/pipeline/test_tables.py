@@ -41,6 +41,21 @@ def test_a_key_in_two_parts_is_read_once(table: Table) -> None:
     assert len(table.read().answers["k1"]) == 1
 
 
+def test_answers_are_taken_back_and_others_stay(table: Table) -> None:
+    scores = Table(table.folder, pa.schema([pa.field("s", pa.map_(pa.string(), pa.float64()))]))
+    rows = {key: [Row("clip", "s", key, columns={"s": [("x", 0.5)]})] for key in "abcd"}
+    scores.write([("a", rows["a"]), ("b", rows["b"])])
+    scores.write([("b", rows["b"]), ("c", rows["c"])])
+    scores.write([("d", rows["d"])])
+    scores.forget({"b", "d"})
+    assert scores.read().answers == {"a": rows["a"], "c": rows["c"]}
+    before = sorted(scores.folder.iterdir())
+    scores.forget({"b"})
+    assert sorted(scores.folder.iterdir()) == before
+    scores.write([("b", rows["b"])])
+    assert set(scores.read().answers) == {"a", "b", "c"}
+
+
 @pytest.mark.parametrize("damage", [b"", b"PAR1 no parquet", None])
 def test_a_damaged_part_is_named(table: Table, damage: bytes | None) -> None:
     table.write([("k1", [OK])])

@@ -1,17 +1,22 @@
 """One worker without Ray: what it makes durable, and what it survives."""
 
+import errno
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from pipeline.faults import Marks, RunError
+from corpus.errors import UserError
+from corpus.rows import Row
+from pipeline.faults import Marks, RunError, read_put_off
 from pipeline.plan import Plan
-from pipeline.worker import Event, Job, Worker, flow
+from pipeline.sources import SourceConfig, identify, list_sources
+from pipeline.worker import MOST_PUT_OFF, Event, Job, Worker, flow
 from stages.stage import Record
 
 MakePlan = Callable[..., Plan]
@@ -32,15 +37,17 @@ def clip(number: int, word: str) -> Record:
 
 
 class Bench:
-    """A words worker, its table and its events."""
+    """A worker of one stage, its table and its events."""
 
-    def __init__(self, plan: Plan, notes: Path) -> None:
-        self.stage, self.table, self.events = plan.stages[WORDS], plan.tables[WORDS], list[Event]()
+    def __init__(self, plan: Plan, notes: Path, position: int = WORDS) -> None:
+        self.stage, self.table = plan.stages[position], plan.tables[position]
+        self.events = list[Event]()
         self.notes = notes
+        self.position = position
 
     def worker(self, known: dict[str, str] | None = None) -> Worker:
         report = self.events.append
-        return Worker(Job(self.stage, WORDS, self.table, self.notes, known or {}, report))
+        return Worker(Job(self.stage, self.position, self.table, self.notes, known or {}, report))
 
     def keys(self, *records: Record) -> list[str]:
         return [self.stage.key(record) for record in records]
@@ -51,7 +58,7 @@ class Bench:
 
 @pytest.fixture
 def bench(make_plan: MakePlan, tmp_path: Path) -> Bench:
-    return Bench(make_plan(batch=2), tmp_path / "notes")
+    return Bench(make_plan(batch=2), tmp_path / "notes" / "words")
 
 
 def answered(worker: Worker, *records: Record, position: int = WORDS) -> list[dict[str, Any]]:
@@ -101,6 +108,125 @@ def test_a_record_that_raises_is_quarantined_among_its_batch(bench: Bench) -> No
     (bad,) = bench.table.read().answers[bench.keys(clip(1, "raise"))[0]]
     assert (bad.outcome, bad.reason) == ("quarantined", "exception")
     assert bad.message == "ValueError: this film asked for it"
+
+
+@pytest.fixture
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.worker.WAITS", (0.0, 0.0))
+
+
+@pytest.mark.usefixtures("no_waits")
+class TestPuttingOff:
+    def test_of_what_the_machine_could_not_do_nothing_is_stored(self, bench: Bench) -> None:
+        rows = answered(bench.worker(), clip(1, "away"), clip(2, "y"))
+        assert len(rows) == 1
+        assert set(bench.table.read().answers) == set(bench.keys(clip(2, "y")))
+        assert bench.events[-1]["outcomes"] == {"ok": 1, "put off": 1}
+        (one,) = read_put_off(bench.notes.parent)
+        assert (one.stage, one.item) == ("words", "c1")
+        assert one.why == "OSError: [Errno 116] the mount is away"
+
+    def test_what_passes_by_itself_leaves_no_trace(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tries = [OSError(5, "EIO"), MemoryError(), UserError("clip is gone")]
+        process = bench.stage.process
+
+        def moody(records: Sequence[Record]) -> list[list[Row]]:
+            if tries:
+                raise tries.pop()
+            return process(records)
+
+        worker = bench.worker()
+        monkeypatch.setattr(bench.stage, "process", moody)
+        assert len(answered(worker, clip(1, "x"))) == 1
+        assert not tries
+        assert read_put_off(bench.notes.parent) == []
+        assert bench.parts() == 1
+
+    def test_the_next_run_takes_it_up(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        def away(what: str | None) -> None:
+            raise FileNotFoundError(2, "No such file", "clip.mp4")
+
+        with monkeypatch.context() as today:
+            today.setattr(bench.stage, "trouble", away)
+            assert answered(bench.worker(), clip(1, "x")) == []
+        known = bench.table.read().parts
+        assert known == {}
+        assert len(answered(bench.worker(known), clip(1, "x"))) == 1
+
+    def test_many_in_a_row_stop_the_run(self, bench: Bench) -> None:
+        away = [clip(n, "away") for n in range(MOST_PUT_OFF)]
+        answered(bench.worker(), *away[1:], clip(99, "x"), away[0])
+        with pytest.raises(RunError, match=r"8 records in a row.*on c7.*the mount is away"):
+            answered(bench.worker(), *away)
+        assert bench.parts() == 1
+
+    def test_a_full_disk_stops_the_run_at_once(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(what: str | None) -> None:
+            raise OSError(errno.ENOSPC, "disk full")
+
+        worker = bench.worker()
+        monkeypatch.setattr(bench.stage, "trouble", full)
+        with pytest.raises(OSError, match="disk full"):
+            answered(worker, clip(1, "x"))
+        assert read_put_off(bench.notes.parent) == []
+
+
+@pytest.mark.usefixtures("no_waits")
+class TestFilmsThatChange:
+    """The probe of the fake plan, on real files."""
+
+    @pytest.fixture
+    def probe(self, make_plan: MakePlan, tmp_path: Path) -> Bench:
+        return Bench(make_plan(), tmp_path / "notes" / "probe", position=0)
+
+    @pytest.fixture
+    def film(self, films: Callable[..., Path]) -> Path:
+        return films(a={"shots": []}) / "a.mp4"
+
+    def record(self, film: Path) -> Record:
+        config, cache = SourceConfig(), film.parent.parent / "cache.parquet"
+        (record,) = identify(list_sources(film, config), config, cache, rehash=True).records()
+        return record
+
+    def test_one_that_went_away_is_not_blamed(
+        self, probe: Bench, film: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As ffmpeg's answer to a missing file: no exception, just a bad word."""
+        record, worker = self.record(film), probe.worker()
+        bad = [probe.stage.end(record, "failed", "no_frames", "")]
+        monkeypatch.setattr(probe.stage, "process", lambda records: bad)
+        film.rename(film.with_suffix(".away"))
+        assert answered(worker, record, position=0) == []
+        assert probe.parts() == 0
+        film.with_suffix(".away").rename(film)
+        answered(worker, record, position=0)
+        assert probe.parts() == 1, "what is said of the bytes that are there counts"
+
+    def test_one_that_was_replaced_gets_no_results(self, probe: Bench, film: Path) -> None:
+        record = self.record(film)
+        film.write_text('{"shots": [], "name": "another film"}')
+        assert answered(probe.worker(), record, position=0) == []
+        assert probe.parts() == 0
+        (one,) = read_put_off(probe.notes.parent)
+        assert one.why == f"{film} was replaced while it was worked on: run again"
+
+    def test_one_that_was_only_touched_is_the_same(self, probe: Bench, film: Path) -> None:
+        record = self.record(film)
+        os.utime(film, ns=(1, 1))
+        assert len(answered(probe.worker(), record, position=0)) == 1
+
+    def test_a_timeline_counts_as_well(self, probe: Bench, film: Path) -> None:
+        sidecar = film.with_suffix(".timeline.jsonl")
+        sidecar.write_text("{}")
+        record = self.record(film)
+        sidecar.write_text("{} ")
+        assert answered(probe.worker(), record, position=0) == []
+        (one,) = read_put_off(probe.notes.parent)
+        assert str(sidecar) in one.why
 
 
 def test_after_a_death_records_are_tried_alone_and_twice_at_most(bench: Bench) -> None:

@@ -106,12 +106,12 @@ def test_scripts_that_open_other_files_are_no_media(tmp_path: Path) -> None:
         assert verdict(tmp_path, tmp_path / name) == ("failed", "not_media"), name
 
 
-def test_a_missing_file_is_unreadable(tmp_path: Path) -> None:
+def test_a_missing_file_says_nothing_about_its_bytes(tmp_path: Path) -> None:
     path = counter_film(tmp_path / "a.mp4", STEADY, BASE)
     record = source(path)
     path.unlink()
-    row, records = probe(tmp_path, record)
-    assert (row.outcome, row.reason, records) == ("failed", "unreadable", [])
+    with pytest.raises(FileNotFoundError, match=r"a\.mp4"):
+        probe(tmp_path, record)
 
 
 def test_sound_alone_is_no_video(tmp_path: Path) -> None:
