@@ -5,11 +5,10 @@ page loads nothing and runs nothing, and its content security policy says so to 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from corpus.captions import KEEP
 from corpus.clock import Clock
@@ -19,7 +18,7 @@ from corpus.layout import TOOL_VERSION
 from corpus.rows import OUTCOMES
 from pipeline.activity import draw, read_activity
 from pipeline.clip_cards import card, render, style
-from pipeline.conservation import NOT_OK, PENDING, Counts, fates
+from pipeline.conservation import NOT_OK, PENDING, Counts, Fate, fates
 from pipeline.pages import environment
 from pipeline.status import Status, read_status
 from stages.stage import Record
@@ -159,7 +158,7 @@ def reasons(status: Status) -> list[Reason]:
     """Every reason of every level, the most frequent first within a level."""
     said = _examples(status)
     return [
-        Reason(name, kind, reason, number, said.get((kind, reason), ""))
+        Reason(name, kind, reason, number, said.get((name, kind, reason), ""))
         for name, level in status.counts.items()
         for kind in NOT_OK
         for reason, number in getattr(level, kind).most_common()
@@ -168,7 +167,7 @@ def reasons(status: Status) -> list[Reason]:
 
 def files(status: Status, clock: Clock) -> list[File]:
     """Listed files, those that ended early first; at most `MAX_FILES`."""
-    fate = fates(status.listing.sources, status.plan.stages, status.found)
+    fate = _fates(status)
     said = _last_words(status)
     clips: Counter[str] = Counter()
     chunks: Counter[str] = Counter()
@@ -198,22 +197,23 @@ def _last_words(status: Status) -> dict[str, str]:
     return said
 
 
-def _examples(status: Status) -> dict[tuple[str, str], str]:
-    """The first message per outcome and reason."""
-    said: dict[tuple[str, str], str] = {}
-    for outcome, reason, message in _messages(status):
-        if message:
-            said.setdefault((outcome, str(reason)), message)
+def _examples(status: Status) -> dict[tuple[str, str, str | None], str]:
+    """The first message per level, outcome and reason: of an entity that ended by itself, not of
+    one that shared another's fate."""
+    levels = {n: f"{e.level}s" for n, e in _fates(status).items()}
+    said: dict[tuple[str, str, str | None], str] = {}
+    for source in status.listing.sources:
+        if source.message:
+            said.setdefault(("videos", source.outcome, source.reason), source.message)
+    for answered in status.found.answered:
+        for row in answered.rows:
+            if row.message:
+                said.setdefault((levels[row.subject], row.outcome, row.reason), row.message)
     return said
 
 
-def _messages(status: Status) -> Iterable[tuple[str, Any, Any]]:
-    for source in status.listing.sources:
-        yield source.outcome, source.reason, source.message
-    for answered in status.found.answered:
-        for row in answered.rows:
-            if row.outcome != "ok":
-                yield row.outcome, row.reason, row.message
+def _fates(status: Status) -> dict[str, Fate]:
+    return fates(status.listing.sources, status.plan.stages, status.found)
 
 
 def _why(reason: str | None, message: str | None) -> str:

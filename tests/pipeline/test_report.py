@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ import pytest
 from PIL import Image
 
 from corpus.errors import UserError
+from corpus.rows import Row
 from corpus.video import write_video
 from pipeline import clip_cards, conservation
 from pipeline.activity import BINS, StageActivity, busy, read_activity
 from pipeline.pages import SECURITY
 from pipeline.plan import Plan
-from pipeline.replay import Replay
-from pipeline.report import choose, page
+from pipeline.replay import Answered, Replay
+from pipeline.report import choose, page, reasons
 from pipeline.sources import Listing, Source
 from pipeline.status import Status
 
@@ -139,6 +141,29 @@ def test_rejected_captions_are_marked(status: Status) -> None:
     text = page(status, clips=1)
     assert re.search(r'class="dropped" style="left: 50\.0000%; width: 50\.0000%"', text)
     assert '<b class="dropped">hedging</b>' in text
+
+
+def test_an_example_is_of_its_own_level(status: Status) -> None:
+    """A film and a shot of another film end for the same reason, each with its own words."""
+    short = ("filtered", "too_short")
+    rows = [
+        [Row("shot", "v", "s", columns={"number": 0})],
+        [Row("clip", "s", None, *short, "the shot has 1 s")],
+        [Row("video", "w", None, *short, "the film has 2 s")],
+    ]
+    units = [(1, "v", ("v",), 1), (2, "v", ("s",), 0), (0, "w", ("w",), 0)]
+    answered = [
+        Answered(stage, unit, subjects, said, advanced)
+        for (stage, unit, subjects, advanced), said in zip(units, rows, strict=True)
+    ]
+    sources = (Source("v.mp4", "", video_id="v"), Source("w.mp4", "", video_id="w"))
+    found = Replay(answered=answered)
+    counts = conservation.count(sources, status.plan.stages, found)
+    told = reasons(replace(status, listing=Listing(sources), found=found, counts=counts))
+    assert {(one.level, one.count, one.example) for one in told} == {
+        ("videos", 2, "the film has 2 s"),
+        ("shots", 1, "the shot has 1 s"),
+    }
 
 
 def test_the_clips_shown_do_not_depend_on_their_order() -> None:
