@@ -23,7 +23,7 @@ document only where the clip ends.
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,8 @@ from training.flow import CLEAN_TIME, interpolate
 Latent = NDArray[np.float32]
 NO_TARGET = -1
 Share = Annotated[float, Field(ge=0, le=1)]
+# One name per builder. A new formulation also needs its way of writing in `training.generate`.
+Formulation = Literal["tv2tv"]
 
 
 class Specials(BaseModel):
@@ -64,7 +66,7 @@ class SequenceConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    formulation: str = "tv2tv"
+    formulation: Formulation = "tv2tv"
     drop_text: Share = 0.1
     drop_span: Share = 0.1
     drop_meta: Share = 0.1
@@ -248,7 +250,7 @@ def tv2tv(sample: Sample, draws: Draws, config: SequenceConfig, specials: Specia
     return writer.document(sample.key)
 
 
-BUILDERS: dict[str, Builder] = {"tv2tv": tv2tv}
+BUILDERS: dict[Formulation, Builder] = {"tv2tv": tv2tv}
 
 
 @dataclass(frozen=True)

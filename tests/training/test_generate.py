@@ -15,7 +15,7 @@ from training.generate.sampling import draw
 from training.generate.writing import Writer
 from training.model import TV2TV
 from training.rows import pack
-from training.sequence import Block, Document, Draws, Sample, TextRun, build
+from training.sequence import BUILDERS, Block, Document, Draws, Sample, TextRun, build
 
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
 SETTINGS = Settings(guidance=2.0, steps=2, max_words=3, min_chunks=100, seed=5)
@@ -66,9 +66,11 @@ def dropped(document: Document) -> Document:
     )
 
 
-def test_writing_gives_the_training_document_without_its_noisy_copies() -> None:
+@pytest.mark.parametrize("formulation", BUILDERS)
+def test_writing_gives_the_training_document_without_its_noisy_copies(formulation: str) -> None:
     of = sample("w", words=(1, 0, 2), complete=False)
-    trained = build(of, Draws(0, "w", 0), PLAIN, SPECIALS)
+    config = PLAIN.model_copy(update={"formulation": formulation})
+    trained = build(of, Draws(0, "w", 0), config, SPECIALS)
     lasting = [e for e in trained.elements if not (isinstance(e, Block) and e.copy)]
     written = Writer(Prompt(of.meta, of.latent[:, 0], history(of, 3), "w"), 0, SPECIALS).take()
     assert written is not None

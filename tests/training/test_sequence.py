@@ -1,4 +1,5 @@
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -6,12 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import PLAIN, SPECIALS, sample, samples
 
+from corpus.errors import UserError
+from training.config import parse_config
 from training.sequence import (
+    BUILDERS,
     NO_TARGET,
     Block,
     Cost,
     Document,
     Draws,
+    Formulation,
     Sample,
     SequenceConfig,
     TextRun,
@@ -47,6 +52,12 @@ def spelled(of: Document) -> str:
         else:
             words += [names.get(token, each.kind) for token in each.tokens]
     return " ".join(words)
+
+
+def test_a_formulation_is_one_of_those_that_have_a_builder() -> None:
+    assert set(get_args(Formulation)) == set(BUILDERS)
+    with pytest.raises(UserError, match=r"sequence\.formulation.*'tv2tv'"):
+        parse_config({"sequence": {"formulation": "t2v"}}, "test")
 
 
 def test_the_order_of_the_paper() -> None:
