@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpus.errors import UserError
-from training.plan import LengthIndex, Plan, plan_epoch, rank_rows
+from training.plan import LengthIndex, Plan, plan_epoch, rank_rows, shuffled
 
 SLOTS = {"text": 40, "clean": 12, "noisy": 10}
 SHAPES = ((96, 3, 3), (96, 2, 4))
@@ -94,13 +94,26 @@ def test_epochs_and_seeds_differ_and_repeat() -> None:
     assert tuple(make(lengths, 1, 1).samples) == orders[1, 1]
 
 
-def test_shuffling_stays_within_windows_of_shards() -> None:
+@pytest.mark.parametrize("window", [1, 2, 3])
+def test_shuffling_stays_within_windows_of_shards(window: int) -> None:
+    shards = np.repeat(np.arange(6), 10)
+    orders = [shards[shuffled(shards, window, 0, epoch)] for epoch in range(3)]
+    for order in orders:
+        groups = [set(part.tolist()) for part in order.reshape(-1, 10 * window)]
+        assert all(len(group) == window for group in groups)
+        assert set.union(*groups) == set(range(6))
+        mixed = any((part != np.sort(part)).any() for part in order.reshape(-1, 10 * window))
+        assert mixed == (window > 1)
+    assert len({tuple(order) for order in orders}) == 3
+
+
+def test_a_plan_takes_samples_in_the_shuffled_order() -> None:
     lengths = index([([9], i // 10, 0) for i in range(60)])
-    order = make(lengths, window=1).samples // 10
-    # Best fit keeps some rows open, but a full row leaves in the order of arrival.
-    first_seen = list(dict.fromkeys(order.tolist()))
-    assert sorted(first_seen) == list(range(6))
-    assert first_seen != list(range(6))
+    plan = make(lengths, window=1)
+    order = shuffled(lengths.shards, 1, 0, 0).tolist()
+    # One sample fills a row. Best fit keeps 32 rows open; of equally full ones the first leaves.
+    assert [plan.samples[0], *plan.samples[1:29]] == [order[0], *order[32:]]
+    assert plan.samples[29:].tolist() == order[1:32]
 
 
 def test_a_sample_that_fits_no_row_is_named() -> None:
