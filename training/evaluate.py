@@ -29,7 +29,6 @@ from worlds.arena import HELD_OUT_SEED
 from worlds.arena_eval import (
     CHUNKS_ASKED,
     Intervention,
-    Rate,
     Score,
     chance,
     codec_ceiling,
@@ -37,6 +36,7 @@ from worlds.arena_eval import (
     score,
 )
 from worlds.arena_oracle import Picture
+from worlds.rates import Rate
 from worlds.verbalise import arena_words
 
 WORLD = "arena"
@@ -49,7 +49,7 @@ class Obedience:
     """How often instructions were carried out, beside what the number must be held against.
 
     Attributes:
-        rate, low, high: share obeyed with its 95 % interval (bootstrap over episodes).
+        rate, low, high: share obeyed with its 95 % interval (`worlds.rates`).
         n: instructions.
         chance: what the best deaf model can expect (the mean of 1 / candidates).
         chance_own: what a perfect deaf copy of the player scores.
@@ -130,10 +130,7 @@ def obedience(
         strict=found.strict,
         vanished=found.vanished,
         per_action=found.per_action,
-        per_chunk={
-            k: score(*zip(*pairs, strict=True)).obeyed
-            for k, pairs in _by_chunk(list(zip(orders, chunks, strict=True))).items()
-        },
+        per_chunk=found.per_chunk,
         settings={**settings.model_dump(include={"guidance", "steps", "seed"}), "step": run.step},
     )
 

@@ -1,4 +1,4 @@
-"""What arena numbers are made of: interventions, chance, ceilings, intervals. Pure functions.
+"""What arena numbers are made of: interventions, chance, ceilings. Pure functions.
 
 Spec "Exact metrics", ``iv_real(k)``: everything before chunk k is real; at chunk k a word is put in
 that the player did not plan, uniform over what is legal there minus its previous action; the oracle
@@ -6,7 +6,6 @@ says from the last real frame whether the chunk obeys. Whoever owns a model rend
 `Intervention` and hands the frames to `score`; the rest is here.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ import numpy as np
 from corpus.codecs import Codec, psnr
 from worlds.arena import ACTIONS, Episode, State, background, episode, legal, policy, step
 from worlds.arena_oracle import Judgement, Picture, judge, judge_film
+from worlds.rates import Rate, share
 
 CHUNKS_ASKED = (2, 4, 8, 12)
-Z95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -55,21 +54,6 @@ class Intervention:
 
 
 @dataclass(frozen=True)
-class Rate:
-    """A share with its interval.
-
-    Attributes:
-        low, high: 95 % interval.
-    """
-
-    successes: int
-    n: int
-    rate: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Chance:
     """What can be had without reading the word.
 
@@ -88,18 +72,38 @@ class Score:
     """How rendered chunks did on their interventions; accuracy never stands without validity.
 
     Attributes:
-        obeyed: the oracle saw the ordered action; interval by bootstrap over episodes.
+        obeyed: the oracle saw the ordered action.
         strict: ... and every frame of it was flawless.
         valid: flawless as *some* action: the quality that needs no text.
         vanished: no sprite at the end of the chunk; counts as not obeyed.
-        per_action: `obeyed` by ordered word, Wilson intervals, in the order of ``arena.ACTIONS``.
+        cf_psnr: mean PSNR in dB against the exact frames of the ordered word. It is kind to a
+            sprite that dissolves; it never stands alone.
+        per_action, per_chunk: `obeyed` by ordered word, in the order of ``arena.ACTIONS``, and
+            by k, ascending.
     """
 
     obeyed: Rate
     strict: Rate
     valid: Rate
     vanished: Rate
+    cf_psnr: float
     per_action: dict[str, Rate]
+    per_chunk: dict[int, Rate]
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """How often the oracle reads the true action off films.
+
+    Attributes:
+        real: exact frames; no model's number can be trusted further.
+        coded: ... through the codec.
+        shuffled: frames in random order; what it "reads" where nothing is done on purpose.
+    """
+
+    real: Rate
+    coded: Rate
+    shuffled: Rate
 
 
 def legal_interventions(state: State, previous: str | None) -> tuple[str, ...]:
@@ -126,12 +130,7 @@ def draw_interventions(
 
 def verdict(order: Intervention, chunk: Picture) -> Judgement:
     """The oracle's word on rendered frames, uint8 (4, 24, 24, 3), from the last real frame."""
-    return judge(order.prefix[-1], chunk, background(order.state.blocks))
-
-
-def cf_psnr(order: Intervention, chunk: Picture) -> float:
-    """Counterfactual PSNR in dB: rendered frames against the exact ones of the ordered word."""
-    return psnr(chunk, order.truth())
+    return judge(order.prefix[-1], chunk)
 
 
 def chance(orders: Sequence[Intervention]) -> Chance:
@@ -140,102 +139,79 @@ def chance(orders: Sequence[Intervention]) -> Chance:
     return Chance(own, float(np.mean([1 / len(order.candidates) for order in orders])))
 
 
-def score(orders: Sequence[Intervention], chunks: Iterable[Picture]) -> Score:
+def score(orders: Sequence[Intervention], chunks: Sequence[Picture]) -> Score:
     """Judge the rendered chunk of every intervention, each uint8 (4, 24, 24, 3)."""
-    seen = [verdict(order, chunk) for order, chunk in zip(orders, chunks, strict=True)]
-    hits = [one.action == order.word for order, one in zip(orders, seen, strict=True)]
-    by_episode: dict[int, list[bool]] = defaultdict(list)
-    by_word: dict[str, list[bool]] = defaultdict(list)
-    for order, hit in zip(orders, hits, strict=True):
-        by_episode[order.episode.seed].append(hit)
-        by_word[order.word].append(hit)
-    strict = [one.strict(order.word) for order, one in zip(orders, seen, strict=True)]
+    pairs = list(zip(orders, chunks, strict=True))
+    seen = [(order, verdict(order, chunk)) for order, chunk in pairs]
+    obeyed = [(order, one.action == order.word) for order, one in seen]
+    words, places = {order.word for order in orders}, {order.chunk for order in orders}
     return Score(
-        obeyed=episode_bootstrap(list(by_episode.values())),
-        strict=_share(strict),
-        valid=_share([one.valid for one in seen]),
-        vanished=_share([one.vanished for one in seen]),
-        per_action={word: _share(by_word[word]) for word in ACTIONS if word in by_word},
+        obeyed=_share(obeyed),
+        strict=_share((order, one.strict(order.word)) for order, one in seen),
+        valid=_share((order, one.valid) for order, one in seen),
+        vanished=_share((order, one.vanished) for order, one in seen),
+        cf_psnr=float(np.mean([psnr(chunk, order.truth()) for order, chunk in pairs])),
+        per_action={
+            word: _share(pair for pair in obeyed if pair[0].word == word)
+            for word in ACTIONS
+            if word in words
+        },
+        per_chunk={
+            k: _share(pair for pair in obeyed if pair[0].chunk == k) for k in sorted(places)
+        },
     )
 
 
 def codec_ceiling(orders: Sequence[Intervention], codec: Codec) -> Score:
     """The best score that codec and oracle leave: the exact frames, encoded and decoded."""
-    return score(orders, (_round_trip(order, codec) for order in orders))
+    return score(orders, [_round_trip(order, codec) for order in orders])
 
 
-def film_accuracy(episodes: Iterable[Episode], codec: Codec | None = None) -> Rate:
+def oracle_accuracy(films: Sequence[Episode], codec: Codec) -> Oracle:
+    """How far the oracle itself can be trusted."""
+    return Oracle(film_accuracy(films), film_accuracy(films, codec), shuffled_accuracy(films))
+
+
+def film_accuracy(films: Sequence[Episode], codec: Codec | None = None) -> Rate:
     """How often the oracle reads the true action off whole films, through a codec if given."""
-    return _share(
+    shown = [film.frames for film in films]
+    if codec is not None:
+        shown = [codec.decode(codec.encode(frames)) for frames in shown]
+    return _read(films, shown)
+
+
+def shuffled_accuracy(films: Sequence[Episode], seed: int = 0) -> Rate:
+    """The oracle on films whose frames after the first are in random order: its lower bound."""
+    generator = np.random.default_rng(seed)
+    return _read(
+        films,
         [
-            judgement.action == action
-            for film in episodes
-            for action, judgement in zip(film.actions, _judged(film, codec), strict=True)
+            np.concatenate([film.frames[:1], generator.permutation(film.frames[1:])])
+            for film in films
+        ],
+    )
+
+
+def _read(films: Sequence[Episode], shown: Sequence[Picture]) -> Rate:
+    """How often the oracle reads a film's true action off the frames shown."""
+    judged = [
+        judge_film(frames, background(film.states[0].blocks))
+        for film, frames in zip(films, shown, strict=True)
+    ]
+    return share(
+        [
+            [one.action == action for one, action in zip(each, film.actions, strict=True)]
+            for each, film in zip(judged, films, strict=True)
         ]
     )
 
 
-def shuffled_accuracy(episodes: Iterable[Episode], seed: int = 0) -> Rate:
-    """The oracle on films whose frames after the first are in random order: its lower bound."""
-    generator = np.random.default_rng(seed)
-    right: list[bool] = []
-    for film in episodes:
-        frames = film.frames.copy()
-        frames[1:] = generator.permutation(frames[1:])
-        judged = judge_film(frames, background(film.states[0].blocks))
-        right += [one.action == action for action, one in zip(film.actions, judged, strict=True)]
-    return _share(right)
-
-
-def policy_entropy(episodes: Iterable[Episode]) -> float:
-    """Mean entropy in nats of the player's choice: no model of its words can do better."""
-    entropies = [
-        -sum(p * math.log(p) for p in policy(state, previous, film.style).values())
-        for film in episodes
-        for state, previous in zip(film.states, (None, *film.actions[:-1]), strict=False)
-    ]
-    return float(np.mean(entropies))
-
-
-def wilson_interval(successes: int, n: int, z: float = Z95) -> Rate:
-    """Wilson's score interval of a share; (0, 1) when nothing was tried."""
-    if not 0 <= successes <= n:
-        raise ValueError(f"{successes} successes of {n}")
-    if n == 0:
-        return Rate(0, 0, math.nan, 0.0, 1.0)
-    p, spread = successes / n, z * z / n
-    middle = (p + spread / 2) / (1 + spread)
-    half = z * math.sqrt(p * (1 - p) / n + spread / (4 * n)) / (1 + spread)
-    low = 0.0 if successes == 0 else middle - half
-    high = 1.0 if successes == n else middle + half
-    return Rate(successes, n, p, low, high)
-
-
-def episode_bootstrap(outcomes: Sequence[Sequence[bool]], draws: int = 2000, seed: int = 0) -> Rate:
-    """A share whose 95 % interval knows that tries within one episode hang together.
-
-    Where all tries agree, resampling knows no doubt; the interval is then Wilson's over episodes.
-
-    Args:
-        outcomes: per episode the outcomes of its tries; at least one try in all.
-        draws: resamples of whole episodes.
-    """
-    wins = np.array([sum(tries) for tries in outcomes])
-    tries = np.array([len(tries) for tries in outcomes])
-    if not tries.sum():
-        raise ValueError("episode_bootstrap: no tries")
-    picks = np.random.default_rng(seed).integers(len(wins), size=(draws, len(wins)))
-    shares = wins[picks].sum(1) / np.maximum(tries[picks].sum(1), 1)
-    low, high = np.quantile(shares, [0.025, 0.975]).tolist()
-    won, tried = int(wins.sum()), int(tries.sum())
-    if won in (0, tried):
-        sure = wilson_interval(len(wins) if won else 0, len(wins))
-        low, high = sure.low, sure.high
-    return Rate(won, tried, won / tried, low, high)
-
-
-def _share(hits: Sequence[bool]) -> Rate:
-    return wilson_interval(sum(hits), len(hits))
+def _share(hits: Iterable[tuple[Intervention, bool]]) -> Rate:
+    """The share of hits, told by episode."""
+    films: dict[int, list[bool]] = defaultdict(list)
+    for order, hit in hits:
+        films[order.episode.seed].append(hit)
+    return share(list(films.values()))
 
 
 def _intervention(film: Episode, chunk: int, seed: int) -> Intervention:
@@ -249,8 +225,3 @@ def _intervention(film: Episode, chunk: int, seed: int) -> Intervention:
 def _round_trip(order: Intervention, codec: Codec) -> Picture:
     whole = np.concatenate([order.prefix, order.truth()])
     return codec.decode(codec.encode(whole))[-4:]
-
-
-def _judged(film: Episode, codec: Codec | None) -> tuple[Judgement, ...]:
-    frames = film.frames if codec is None else codec.decode(codec.encode(film.frames))
-    return judge_film(frames, background(film.states[0].blocks))
