@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from corpus.policy import Policy
 from corpus.settings import check, override, read_settings
@@ -20,12 +20,14 @@ from training.sequence import SequenceConfig
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+FROM_DATA = ("channels", "specials", "vocab")  # of the model
 
 
 class Section(BaseModel):
-    """Base of every part of the config: frozen, unknown keys are errors."""
+    """Base of every part of the config: frozen; unknown keys and endless numbers are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelChoice(Section):
@@ -38,6 +40,14 @@ class ModelChoice(Section):
 
     preset: str = "tiny"
     change: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("change")
+    @classmethod
+    def _leaves_the_data_alone(cls, change: dict[str, Any]) -> dict[str, Any]:
+        fixed = [name for name in FROM_DATA if name in change]
+        if fixed:
+            raise ValueError(f"{', '.join(fixed)} cannot be set: it follows from the data")
+        return change
 
 
 class TokenizerConfig(Section):
@@ -79,7 +89,7 @@ class OptimizerConfig(Section):
     """The optimizer and its learning rate: linear warm-up, constant, linear decay.
 
     Attributes:
-        kind: adamw, or muon for the matrices of the towers and adamw for the rest.
+        kind: adamw, or muon for all matrices but embedding and heads, and adamw for the rest.
         lr: the peak.
         warmup: steps until the peak.
         decay: share of all steps over which the rate falls, at the end.
@@ -94,10 +104,10 @@ class OptimizerConfig(Section):
     warmup: Count = 100
     decay: Share = 0.35
     floor: Share = 0.0
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Decay, Decay] = (0.9, 0.95)
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     clip: Annotated[float, Field(gt=0)] = 1.0
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    ema: Decay = 0.99
 
 
 class LossConfig(Section):

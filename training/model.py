@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from training.attention import bias
@@ -40,7 +40,7 @@ class ModelConfig(BaseModel):
         eps: of the norms.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     vocab: Positive
     channels: Positive
@@ -55,6 +55,16 @@ class ModelConfig(BaseModel):
     text_on_grid: bool = True
     theta: Annotated[float, Field(gt=0)] = 10_000.0
     eps: Annotated[float, Field(gt=0)] = 1e-5
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> "ModelConfig":
+        """Rotary embedding turns pairs of channels, so a head's width is even."""
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"width={self.width} cannot be cut into heads={self.heads} of one even width: "
+                "choose a width that is a multiple of twice the heads"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -134,13 +144,17 @@ class TV2TV(nn.Module):
             text_BTD, video_BVD = layer(text_BTD, video_BVD, turn, table, keys)
         return text_BTD, video_BVD
 
+    def ends(self) -> tuple[nn.Module, ...]:
+        """What stands between features and tokens or pixels: embedding, text head, video head."""
+        return self.embedding, self.head, self.upsampler.head
+
     def next_token(self, text_nD: Tensor) -> Tensor:
         """Scores of the next text token, (n, vocab)."""
         return self.head(self.norm(text_nD))
 
 
 def parameter_groups(model: TV2TV) -> dict[str, list[nn.Parameter]]:
-    """All parameters by part, each once: what gets its own learning rate and gradient norm."""
+    """All parameters by part, each once: what gradient norms are told of."""
     groups: dict[str, list[nn.Parameter]] = {
         "text": [*model.norm.parameters()],
         "video": [],

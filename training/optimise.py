@@ -74,16 +74,18 @@ def fresh(model: TV2TV, config: OptimizerConfig) -> State:
 
 
 def optimizers(model: TV2TV, config: OptimizerConfig) -> tuple[torch.optim.Optimizer, ...]:
-    """AdamW for all, or Muon for the towers' matrices and AdamW for the rest.
+    """AdamW for all, or Muon for the matrices within and AdamW for the rest.
 
     Muon (Jordan et al. 2024) replaces the momentum of a matrix by the nearest orthogonal matrix,
     here scaled to the size of AdamW's steps, so that both share one learning rate (Liu et al.
-    2025, arXiv:2502.16982, section 2.2). Embeddings and heads are no such maps and stay with AdamW.
+    2025, arXiv:2502.16982, section 2.2). It is made for maps between features: embeddings and
+    heads stay with AdamW.
     """
-    hidden = [p for p in model.layers.parameters() if p.ndim == MATRIX]
+    ends = {id(p) for part in model.ends() for p in part.parameters()}
+    within = [p for p in model.parameters() if p.ndim == MATRIX and id(p) not in ends]
     if config.kind == "adamw":
-        hidden = []
-    taken = set(map(id, hidden))
+        within = []
+    taken = set(map(id, within))
     rest = [p for p in model.parameters() if id(p) not in taken]
     adamw = torch.optim.AdamW(
         [
@@ -94,10 +96,10 @@ def optimizers(model: TV2TV, config: OptimizerConfig) -> tuple[torch.optim.Optim
         betas=config.betas,
         fused=True,
     )
-    if not hidden:
+    if not within:
         return (adamw,)
     muon = torch.optim.Muon(
-        hidden,
+        within,
         lr=config.lr,
         weight_decay=config.weight_decay,
         adjust_lr_fn="match_rms_adamw",
