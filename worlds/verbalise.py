@@ -3,17 +3,17 @@
 * arena: the action's own name.
 * doom: what the chunk shows, in this order: ``forward`` | ``back``, ``strafe left`` |
   ``strafe right``, ``turn left`` | ``turn right``, ``attack``, joined by commas. Moving and turning
-  are read off the *realised* change of place and heading (spec "Controlled worlds": keys say little
-  at a wall, or with momentum), attacking off the button.
+  are read off the *realised* change of place and heading (keys say little at a wall,
+  or with momentum), attacking off the button.
 
 A chunk in which nothing is done gets the ``no_op`` text; an empty one means that there is no
-caption. Words are given per chunk, the finest density there is; `spans` turns them into captions,
-with holds (runs of the same text) merged into one caption if wanted.
+caption. Words are given per chunk, the finest density there is; `spans` turns them into captions.
+Holds are merged by the caption policy, which says a text that equals its neighbour once.
 """
 
 import math
 from collections.abc import Sequence
-from itertools import groupby, pairwise
+from itertools import pairwise
 
 from corpus.clock import Clock
 from corpus.timeline import Span
@@ -61,28 +61,15 @@ def doom_words(
     return tuple(words)
 
 
-def merge_holds(words: Sequence[str]) -> tuple[tuple[int, int, str], ...]:
-    """Runs of equal texts as (a, b, text) with chunks ``[a, b)``: an exact partition."""
-    runs, a = [], 0
-    for text, group in groupby(words):
-        b = a + len(list(group))
-        runs.append((a, b, text))
-        a = b
-    return tuple(runs)
-
-
-def spans(
-    words: Sequence[str], start: float, clock: Clock, holds_merged: bool = False
-) -> tuple[Span, ...]:
+def spans(words: Sequence[str], start: float, clock: Clock) -> tuple[Span, ...]:
     """Captions of a film that starts at ``start`` seconds; none where the text is empty.
 
     Chunk i lies at ``[start + i c, start + (i + 1) c)`` with c = 0.25 s at the usual clock.
     """
-    each = tuple((i, i + 1, text) for i, text in enumerate(words))
     second = clock.chunk_seconds
     return tuple(
-        Span(start + a * second, start + b * second, text)
-        for a, b, text in (merge_holds(words) if holds_merged else each)
+        Span(start + i * second, start + (i + 1) * second, text)
+        for i, text in enumerate(words)
         if text
     )
 

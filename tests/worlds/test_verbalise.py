@@ -7,7 +7,7 @@ import pytest
 from corpus.clock import Clock
 from corpus.timeline import Span
 from worlds.doom_player import Buttons, Pose
-from worlds.verbalise import arena_words, doom_words, merge_holds, spans
+from worlds.verbalise import arena_words, doom_words, spans
 
 CLOCK = Clock()
 STILL = Buttons()
@@ -78,21 +78,10 @@ def test_no_op_is_called_as_wished() -> None:
     assert arena_words(("left", "stay", "jump"), no_op="") == ("left", "", "jump")
 
 
-def test_holds_merge_into_an_exact_partition() -> None:
-    words = ("left", "left", "", "jump", "jump", "jump", "left")
-    runs = merge_holds(words)
-    assert runs == ((0, 2, "left"), (2, 3, ""), (3, 6, "jump"), (6, 7, "left"))
-    assert merge_holds(()) == ()
-
-
 def test_spans_lie_on_the_chunks_and_skip_silence() -> None:
     words = ("left", "left", "", "jump")
     assert spans(words, 4.0625, CLOCK) == (
         Span(4.0625, 4.3125, "left"),
         Span(4.3125, 4.5625, "left"),
         Span(4.8125, 5.0625, "jump"),
-    )
-    assert spans(words, 1.0, CLOCK, holds_merged=True) == (
-        Span(1.0, 1.5, "left"),
-        Span(1.75, 2.0, "jump"),
     )
