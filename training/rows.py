@@ -43,7 +43,7 @@ class TokenMeta:
 
     Attributes:
         document: which document of the row; PADDING for padding.
-        order: place in time inside the document; unique per padding slot of a row.
+        order: place in time inside the document; of padding the number of its slot in the row.
         copy: 0 for what later tokens see, c >= 1 for the c-th noisy copy, PADDING for padding.
     """
 

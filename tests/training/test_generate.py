@@ -7,14 +7,17 @@ import torch
 from layouts import PLAIN, SHAPE, SPECIALS, VOCAB, budget, sample, small_model
 from torch import Tensor
 
+from training.attention import bias
 from training.flow import CLEAN_TIME, to_velocity
 from training.generate import Prompt, Session, Sessions, Settings
+from training.generate import decoder as decoding
 from training.generate.decoder import Decoder
 from training.generate.events import Begun, Chunk, Cut, Ended, Event, Reseeded, Said, Token
 from training.generate.sampling import draw
 from training.generate.writing import Writer
+from training.mask import allowed
 from training.model import TV2TV
-from training.rows import pack
+from training.rows import PADDING, TokenMeta, pack
 from training.sequence import BUILDERS, Block, Document, Draws, Sample, TextRun, build
 
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
@@ -342,6 +345,27 @@ def test_batched_equals_single(model: TV2TV) -> None:
         for ours, theirs in zip(together.film(i).slots, alone.film.slots, strict=True):
             assert (ours.words, ours.by) == (theirs.words, theirs.by)
             np.testing.assert_allclose(ours.latent, theirs.latent, atol=1e-3)
+
+
+def test_padding_sees_itself_only(model: TV2TV, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def watched(query: TokenMeta, key: TokenMeta, dtype: torch.dtype) -> Tensor:
+        padding, table = query.document == PADDING, allowed(query, key)
+        own = torch.eye(key.order.shape[1], dtype=torch.bool)[-query.order.shape[1] :]
+        assert torch.equal(table[padding], own.expand_as(table)[padding])
+        others = ~padding[:, :, None] & (key.document == PADDING)[:, None]
+        assert not table[others].any()
+        seen.append(int(padding.sum()))
+        return bias(query, key, dtype)
+
+    monkeypatch.setattr(decoding, "bias", watched)
+    both = Sessions(model, [prompt("a"), prompt("b", chunks=2)], SETTINGS)
+    both.say(0, 1, (7, 8, 9))
+    both.advance(2)
+    both.say(0, 0, ())
+    both.advance(3)
+    assert sum(count > 0 for count in seen) > 5
 
 
 def test_films_draw_by_seed_and_key(model: TV2TV) -> None:

@@ -3,7 +3,7 @@
 Preallocated per layer, with one length pointer: a forward pass puts its keys right behind the
 pointer and only `keep` moves it. The solver never calls `keep`, so that a noisy block's keys are
 overwritten by whatever comes next. All rows advance together; where a row has nothing to say its
-slots are padding, which nothing sees.
+slots are padding. Its place is the number of its slot, which makes it the only one that sees it.
 """
 
 import copy
@@ -36,13 +36,16 @@ class Cache:
         self._values[layer, :, :, self.length : end] = v_RHQE
         return self._keys[layer, :, :, :end], self._values[layer, :, :, :end]
 
-    def meta(self, new: TokenMeta) -> TokenMeta:
-        """Metadata of all keys that `extend` will give for these new tokens, (R, S + Q)."""
+    def meta(self, new: TokenMeta) -> tuple[TokenMeta, TokenMeta]:
+        """Metadata of new tokens, (R, Q), and of all keys that `extend` will give, (R, S + Q)."""
         end = self.length + new.order.shape[1]
         self._reserve(end)
         for each in fields(TokenMeta):
             getattr(self._meta, each.name)[:, self.length : end] = getattr(new, each.name)
-        return _until(self._meta, end)
+        order = self._meta.order[:, self.length : end]
+        slots = torch.arange(self.length, end).expand_as(order)
+        order.copy_(torch.where(new.document == PADDING, slots, order))
+        return _between(self._meta, self.length, end), _between(self._meta, 0, end)
 
     def keep(self, count: int) -> None:
         """The last ``count`` slots written now last."""
@@ -50,7 +53,7 @@ class Cache:
 
     def cut(self, row: int, order: int) -> None:
         """Forget what stands at ``order`` or later in one row; slots that no row uses are freed."""
-        kept = _until(self._meta, self.length)
+        kept = _between(self._meta, 0, self.length)
         later = kept.order[row] >= order
         for each in fields(TokenMeta):
             getattr(kept, each.name)[row, later] = PADDING
@@ -77,5 +80,5 @@ class Cache:
         )
 
 
-def _until(meta: TokenMeta, end: int) -> TokenMeta:
-    return TokenMeta(*(getattr(meta, each.name)[:, :end] for each in fields(TokenMeta)))
+def _between(meta: TokenMeta, start: int, end: int) -> TokenMeta:
+    return TokenMeta(*(getattr(meta, each.name)[:, start:end] for each in fields(TokenMeta)))

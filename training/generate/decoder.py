@@ -63,7 +63,7 @@ class Decoder:
         batch = pack(rows, _budget(given), self._shape, self._model.config.factor,
                      self._model.config.specials)  # fmt: skip
         video, _, _ = self._model.look(batch.shown, batch.shown_t)
-        table = bias(batch.meta, self._cache.meta(batch.meta), video.dtype)
+        table = bias(*self._cache.meta(batch.meta), video.dtype)
         text, _ = self._model.trunk(
             self._model.embedding(batch.text), video, batch.position, table, self._cache
         )
@@ -84,13 +84,13 @@ class Decoder:
         absent = place == PADDING
         meta = TokenMeta(
             document=torch.where(absent, PADDING, 0),
-            order=torch.where(absent, torch.arange(size), place),
+            order=place,
             copy=torch.where(absent, PADDING, 1),
         )
         spots = torch.from_numpy(block_positions(0, self._grid)).repeat(len(place), 1, 1)
         spots[:, :, 0] += place
         words = self._model.embedding.weight.new_zeros(len(place), 0, self._model.config.width)
-        table = bias(meta, self._cache.meta(meta), words.dtype)
+        table = bias(*self._cache.meta(meta), words.dtype)
 
         @torch.no_grad()
         def velocity(x: Tensor, t: float) -> Tensor:
