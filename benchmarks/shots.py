@@ -1,7 +1,11 @@
 """Accuracy of shot boundaries on films whose cuts are known, and where the children's time goes.
 
-    python -m benchmarks shots            films in ../shared/videos/public
+    python -m benchmarks shots            films in $TV2TV_TEST_VIDEOS/public
     python -m benchmarks.shots FOLDER     another folder with films and a MANIFEST.json
+
+Without the variable it is ../shared/videos, beside the repository. The manifest says ``{"videos":
+[{"file", "cuts": [{"frame", "certainty"}], "gradual": [{"start_frame", "end_frame"}]}, ...]}``:
+``frame`` is the first of the new shot, and only cuts of certainty ``certain`` count.
 
 A known hard cut is found when a shot begins or ends within two frames of it. A detected boundary
 that is near no known cut is false, unless it lies in a gradual range of the manifest: such ranges
@@ -30,7 +34,8 @@ from stages.probe import ProbeConfig, ProbeStage
 from stages.shots import ShotsConfig, ShotsStage
 from stages.stage import Context, Record
 
-PUBLIC = Path(__file__).resolve().parents[2] / "shared" / "videos" / "public"
+_BESIDE = Path(__file__).resolve().parents[2] / "shared" / "videos"
+PUBLIC = Path(os.environ.get("TV2TV_TEST_VIDEOS") or _BESIDE) / "public"
 NEAR = 2  # frames
 WORK = {"probe": "waiting  ", "shots": "detection", "clips": "encoding "}
 

@@ -1,4 +1,7 @@
-"""Fixtures shared by all tests: real films where the workspace has them, and no network."""
+"""Fixtures shared by all tests: real films where there are some, and no network.
+
+``TV2TV_TEST_VIDEOS`` names their folder, by default ``../shared/videos`` (see CONTRIBUTING.md).
+"""
 
 import os
 from pathlib import Path
@@ -8,13 +11,14 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_OFFLINE", "1")
 
-SHARED_VIDEOS = Path(__file__).resolve().parents[2] / "shared" / "videos"
+_BESIDE = Path(__file__).resolve().parents[2] / "shared" / "videos"
+VIDEOS = Path(os.environ.get("TV2TV_TEST_VIDEOS") or _BESIDE)
 
 
 def _folder(name: str) -> Path:
-    folder = SHARED_VIDEOS / name
+    folder = VIDEOS / name
     if not folder.is_dir():
-        pytest.skip(f"no real films here: ../shared/videos/{name} is missing")
+        pytest.skip(f"no real films here: {folder} is missing (TV2TV_TEST_VIDEOS)")
     return folder
 
 

@@ -1,6 +1,6 @@
 """Obedience in the arena: does the film do what it is told in the middle? Judged by the oracle.
 
-Spec "Exact metrics", ``iv_real(k)``: held-out episodes; everything before chunk k is real, frames
+The measure is ``iv_real(k)``: held-out episodes; everything before chunk k is real, frames
 and words; the user's word for chunk k is uniform over what is legal there minus the previous
 action; chunk k is generated, decoded and judged from the last real frame (`worlds.arena_eval`).
 """

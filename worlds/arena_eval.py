@@ -1,8 +1,8 @@
 """What arena numbers are made of: interventions, chance, ceilings. Pure functions.
 
-Spec "Exact metrics", ``iv_real(k)``: everything before chunk k is real; at chunk k a word is put in
-that the player did not plan, uniform over what is legal there minus its previous action; the oracle
-says from the last real frame whether the chunk obeys. Whoever owns a model renders chunk k of each
+The measure is ``iv_real(k)``: everything before chunk k is real; at chunk k a word is put in that
+the player did not plan, uniform over what is legal there minus its previous action; the oracle says
+from the last real frame whether the chunk obeys. Whoever owns a model renders chunk k of each
 `Intervention` and hands the frames to `score`; the rest is here.
 """
 

@@ -1,8 +1,8 @@
 """The arena's oracle: what did the sprite really do? Read from pixels alone.
 
-Two steps, after spec "Arena": match the 4 x 4 template of each colour at each place of each frame,
-then take the nearest of the eight trajectories, counted from where the sprite stood in the last
-frame before the chunk.
+Two steps: match the 4 x 4 template of each colour at each place of each frame, then take
+the nearest of the eight trajectories, counted from where the sprite stood in the last frame before
+the chunk.
 
 Template match. Let ``g`` be the bare ground and ``c`` a colour. A place whose pixels are
 ``g + a (c - g)`` shows the sprite with opacity ``a``, and replacing ground by sprite lowers the

@@ -3,8 +3,8 @@
 * arena: the action's own name.
 * doom: what the chunk shows, in this order: ``forward`` | ``back``, ``strafe left`` |
   ``strafe right``, ``turn left`` | ``turn right``, ``attack``, joined by commas. Moving and turning
-  are read off the *realised* change of place and heading (keys say little at a wall,
-  or with momentum), attacking off the button.
+  are read off the *realised* change of place and heading (keys say little at a wall, or with
+  momentum), attacking off the button.
 
 A chunk in which nothing is done gets the ``no_op`` text; an empty one means that there is no
 caption. Words are given per chunk, the finest density there is; `spans` turns them into captions.

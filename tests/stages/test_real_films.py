@@ -1,4 +1,4 @@
-"""Real films and real broken files of ../shared/videos, through the front stages."""
+"""Real films and real broken files (`public_videos`, `bad_videos`), through the front stages."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Interventions are drawn as the spec says, and the numbers around them are right."""
+"""Interventions are legal and were not meant, and the numbers around them are right."""
 
 from dataclasses import replace
 
