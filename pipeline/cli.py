@@ -25,7 +25,8 @@ app = typer.Typer(
     name="tv2tv",
     help="A video model that thinks in words, then acts in pixels: from raw video to an "
     "interleaved corpus (run, status, report), a trained model (train) and films (generate).",
-    epilog="Errors show a traceback with --debug, which may stand anywhere on the line.",
+    epilog="Errors show a traceback with --debug, which may stand anywhere on the line. "
+    "Films are decoded by the ffmpeg that comes along; TV2TV_FFMPEG=/path/to/ffmpeg names another.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -51,6 +51,10 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_help_names_what_the_environment_can_set() -> None:
+    assert "TV2TV_FFMPEG" in CliRunner().invoke(app, ["--help"]).output
+
+
 def test_the_version() -> None:
     assert CliRunner().invoke(app, ["--version"]).output.startswith("tv2tv 0.")
 
