@@ -122,11 +122,13 @@ class SamplingConfig(Section):
 
     Attributes:
         guidance: 1 = none.
+        guided_until: level t up to which it acts (`training.generate.session.Settings`).
         steps: solver steps per chunk.
         start_frames: validation start frames that are stored with the run.
     """
 
     guidance: Annotated[float, Field(ge=0)] = 2.0
+    guided_until: Share = 0.5
     steps: Positive = 6
     temperature: Annotated[float, Field(ge=0)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -91,6 +91,7 @@ def settings_of(
         raise UserError(f"steps={steps}: the solver needs at least one")
     return Settings(
         guidance=own.guidance if guidance is None else guidance,
+        guided_until=own.guided_until,
         steps=own.steps if steps is None else steps,
         temperature=own.temperature,
         top_p=own.top_p,

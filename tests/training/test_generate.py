@@ -96,7 +96,7 @@ def test_cached_equals_uncached_at_every_phase(guidance: float, text_on_grid: bo
     model = small_model(text_on_grid=text_on_grid)
     of = sample("c", words=(2, 0, 1), complete=False)
     writer = Writer(Prompt(of.meta, of.latent[:, 0], (), "c"), 0, SPECIALS)
-    decoder = Decoder(model, 1, SHAPE, guidance)
+    decoder = Decoder(model, 1, SHAPE, guidance, 0.6)
     so_far = Document("c", ())
 
     def send() -> None:
@@ -115,7 +115,7 @@ def test_cached_equals_uncached_at_every_phase(guidance: float, text_on_grid: bo
         writer.begin_chunk("model")
         send()
         flow = decoder.flow([writer.place])
-        for t in (0.0, 0.5):
+        for t in (0.0, 0.5, 0.7):  # the last one is beyond guidance
             x = np.random.default_rng(3).standard_normal(SHAPE, np.float32)
             found = flow(torch.from_numpy(x)[None], t)[0]
             branches = [
@@ -123,7 +123,8 @@ def test_cached_equals_uncached_at_every_phase(guidance: float, text_on_grid: bo
                             torch.from_numpy(x), t, "x")
                 for each in (so_far, dropped(so_far))
             ]  # fmt: skip
-            wanted = branches[1] + guidance * (branches[0] - branches[1])
+            scale = guidance if t < 0.6 else 1
+            wanted = branches[1] + scale * (branches[0] - branches[1])
             torch.testing.assert_close(found, wanted, **CLOSE)
         writer.end_chunk(latent)
         send()
@@ -154,7 +155,7 @@ def test_the_solver_leaves_no_trace(model: TV2TV) -> None:
     scores = []
     for solve in (False, True):
         writer = Writer(prompt(), 0, SPECIALS)
-        decoder = Decoder(model, 1, SHAPE, 2.0)
+        decoder = Decoder(model, 1, SHAPE, 2.0, 1.0)
         decoder.append([writer.take()])
         writer.begin_chunk("model")
         decoder.append([writer.take()])
@@ -175,10 +176,13 @@ def test_guidance_one_costs_one_branch(model: TV2TV, monkeypatch: pytest.MonkeyP
         return trunk(text, *rest)
 
     monkeypatch.setattr(model, "trunk", counted)
-    for guidance, wanted in ((1.0, {1}), (2.0, {2})):
+    for guidance, until, wanted in ((1.0, 1.0, {1}), (2.0, 1.0, {2}), (2.0, 0.5, {1, 2})):
         rows.clear()
-        Sessions(model, [prompt()], SETTINGS.model_copy(update={"guidance": guidance})).advance(1)
+        settings = {"guidance": guidance, "guided_until": until}
+        Sessions(model, [prompt()], SETTINGS.model_copy(update=settings)).advance(1)
         assert set(rows) == wanted
+        if until == 0.5:  # of two solver steps the second is alone
+            assert rows.count(1) == 1
 
 
 def kinds(log: tuple[Event, ...]) -> str:

@@ -30,11 +30,14 @@ class Cache:
         self._meta = TokenMeta(blank, blank.clone(), blank.clone())
 
     def extend(self, layer: int, k_RHQE: Tensor, v_RHQE: Tensor) -> tuple[Tensor, Tensor]:
-        """Put new keys behind the pointer; gives all keys up to there, (R, H, S + Q, E)."""
-        end = self.length + k_RHQE.shape[2]
-        self._keys[layer, :, :, self.length : end] = k_RHQE
-        self._values[layer, :, :, self.length : end] = v_RHQE
-        return self._keys[layer, :, :, :end], self._values[layer, :, :, :end]
+        """Put new keys behind the pointer; gives all keys up to there, (R, H, S + Q, E).
+
+        Given fewer rows, it deals with the first ones; such keys cannot be kept.
+        """
+        rows, end = len(k_RHQE), self.length + k_RHQE.shape[2]
+        self._keys[layer, :rows, :, self.length : end] = k_RHQE
+        self._values[layer, :rows, :, self.length : end] = v_RHQE
+        return self._keys[layer, :rows, :, :end], self._values[layer, :rows, :, :end]
 
     def meta(self, new: TokenMeta) -> tuple[TokenMeta, TokenMeta]:
         """Metadata of new tokens, (R, Q), and of all keys that `extend` will give, (R, S + Q)."""

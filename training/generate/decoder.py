@@ -30,13 +30,20 @@ class Decoder:
         films: R.
         latent_shape: (C, h, w) of every block.
         guidance: scale s; 1 costs one branch only.
+        guided_until: the level t from which on the flow is that of the conditional branch alone.
     """
 
     def __init__(
-        self, model: TV2TV, films: int, latent_shape: tuple[int, int, int], guidance: float
+        self,
+        model: TV2TV,
+        films: int,
+        latent_shape: tuple[int, int, int],
+        guidance: float,
+        guided_until: float,
     ) -> None:
         config = model.config
-        self._model, self._films, self._guidance = model, films, guidance
+        self._model, self._films = model, films
+        self._guidance, self._guided_until = guidance, guided_until
         self._shape = latent_shape
         self._grid = (latent_shape[1] // config.factor, latent_shape[2] // config.factor)
         rows = films * self.branches
@@ -94,12 +101,16 @@ class Decoder:
 
         @torch.no_grad()
         def velocity(x: Tensor, t: float) -> Tensor:
-            shown = x.repeat(self.branches, 1, 1, 1)
-            video, skips, time = self._model.look(shown[:, None], torch.full((len(shown), 1), t))
-            _, video = self._model.trunk(words, video, spots, table, self._cache)
+            branches = self.branches if t < self._guided_until else 1
+            rows = branches * self._films  # the conditional ones come first
+            shown = x.repeat(branches, 1, 1, 1)
+            video, skips, time = self._model.look(shown[:, None], torch.full((rows, 1), t))
+            _, video = self._model.trunk(
+                words[:rows], video, spots[:rows], table[:rows], self._cache
+            )
             output = self._model.upsampler(video, skips, time)
             v = to_velocity(output, shown, t, self._model.config.predict)
-            if self.branches == 1:
+            if branches == 1:
                 return v
             return guided(v[: self._films], v[self._films :], self._guidance)
 
