@@ -118,7 +118,7 @@ def encode_video(
                 container.mux(track.encode(picture))
             container.mux(track.encode(None))
     except av.FFmpegError as error:
-        raise OSError(f"ffmpeg could not write {path}: {error}") from error
+        raise OSError(error.errno, f"ffmpeg could not write {path}: {error}") from error
 
 
 def _track(
@@ -177,7 +177,9 @@ def read_video(path: Path, indices: Sequence[int] | None = None) -> Frames:
         wanted = range(len(reader)) if indices is None else indices
         return reader.get_batch(list(wanted)).asnumpy()
     except (decord.DECORDError, RuntimeError, IndexError, OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read back ({error}): delete it and run again") from error
+        raise UserError(
+            f"{path} cannot be read back ({error}): delete it and run again, which makes it anew"
+        ) from error
 
 
 def count_frames(path: Path) -> int:

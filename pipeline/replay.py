@@ -3,10 +3,13 @@
 `replay` walks each video through the stages. A stage whose rows are stored is passed by its
 `Stage.advance`; where rows are missing, the record waits. Resume is "run what waits", status is
 "count what was met", and the shards stage reads what finished: one function for all three.
+
+Rows whose media file is gone count as missing: they are *stale*. So do quarantined ones, if asked.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from corpus.rows import Row
 from pipeline.tables import Answers
@@ -44,11 +47,18 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Replay:
-    """Everything that was met: see the module's text. ``finished`` is in the order of unit ids."""
+    """Everything that was met: see the module's text.
+
+    Attributes:
+        finished: in the order of unit ids.
+        stale: stage and key of rows that do not count, also of those that only come into play once
+            what waits before them is done. A run takes them out of the tables before it streams.
+    """
 
     answered: list[Answered] = field(default_factory=list)
     waiting: list[Waiting] = field(default_factory=list)
     finished: list[Record] = field(default_factory=list)
+    stale: list[tuple[int, str]] = field(default_factory=list)
 
 
 def unit_id(record: Record) -> str:
@@ -62,32 +72,64 @@ def silent(subjects: Iterable[str], rows: Iterable[Row]) -> list[str]:
     return [subject for subject in subjects if subject not in spoken]
 
 
-def replay(stages: Sequence[Stage], records: Iterable[Record], stored: Sequence[Answers]) -> Replay:
+def replay(
+    stages: Sequence[Stage],
+    records: Iterable[Record],
+    stored: Sequence[Answers],
+    *,
+    retry: bool = False,
+) -> Replay:
     """Walk ``records`` (one per distinct video) through ``stages``.
 
     Args:
         stored: per stage, rows by key.
+        retry: whether what was quarantined is to be done again.
     """
     found = Replay()
     for record in records:
-        _walk(record, stages, stored, found)
+        _walk(record, stages, stored, retry, found)
     found.finished.sort(key=unit_id)
     return found
 
 
-def _walk(start: Record, stages: Sequence[Stage], stored: Sequence[Answers], found: Replay) -> None:
-    pending = [(0, start)]
+def _walk(
+    start: Record, stages: Sequence[Stage], stored: Sequence[Answers], retry: bool, found: Replay
+) -> None:
+    pending = [(0, start, True)]
     while pending:
-        position, record = pending.pop()
+        position, record, counts = pending.pop()
         if position == len(stages):
-            found.finished.append(record)
+            if counts:
+                found.finished.append(record)
             continue
         stage = stages[position]
         key, unit, subjects = stage.key(record), unit_id(record), tuple(stage.subjects(record))
         rows = stored[position].get(key)
-        if rows is None:
+        onward = [] if rows is None else stage.advance(record, rows)
+        stale = rows is not None and (_lost(stage, onward) or (retry and _quarantined(rows)))
+        if stale:
+            found.stale.append((position, key))
+        if counts and rows is not None and not stale:
+            found.answered.append(Answered(position, unit, subjects, rows, len(onward)))
+        elif counts:
             found.waiting.append(Waiting(position, key, unit, subjects, record))
-            continue
-        onward = stage.advance(record, rows)
-        found.answered.append(Answered(position, unit, subjects, rows, len(onward)))
-        pending += [(position + 1, item) for item in reversed(onward)]
+            counts = False
+        pending += [(position + 1, item, counts) for item in reversed(onward)]
+
+
+def _lost(stage: Stage, onward: Iterable[Record]) -> bool:
+    """Whether a media file that records go on with is not there, or has no bytes."""
+    if stage.makes is None:
+        return False
+    return any(not _has_bytes(stage.context.media.path(item[stage.makes])) for item in onward)
+
+
+def _has_bytes(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def _quarantined(rows: Iterable[Row]) -> bool:
+    return any(row.outcome == "quarantined" for row in rows)

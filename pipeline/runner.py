@@ -57,6 +57,7 @@ def run(
     *,
     limit: int | None = None,
     rehash: bool = False,
+    retry: bool = False,
     verbose: bool = False,
 ) -> Result:
     """Bring everything that ``inputs`` lists through all stages of a plan; the corpus is made if it
@@ -66,6 +67,7 @@ def run(
         inputs: a folder, a video or a manifest.
         limit: only the first so many files.
         rehash: read every input anew to name it, even if it looks unchanged.
+        retry: do again what was quarantined.
         verbose: let Ray speak.
 
     Raises:
@@ -86,7 +88,9 @@ def run(
         write_listing(folder / "inputs.parquet", listing)
         log = EventLog(folder / "events.jsonl")
         log.write([_event("begin", tool=TOOL_VERSION, inputs=len(listing.sources))])
-        found, computed, put_off = _drain(plan, listing, folder, log, view, lock, verbose=verbose)
+        found, computed, put_off = _drain(
+            plan, listing, folder, log, view, lock, retry=retry, verbose=verbose
+        )
         counts = conservation.count(listing.sources, plan.stages, found)
         conservation.check(listing.sources, counts, found)
         shards, rewritten = _finish(plan, found, view)
@@ -105,13 +109,14 @@ def _drain(
     view: View,
     lock: Lock,
     *,
+    retry: bool,
     verbose: bool,
 ) -> tuple[Replay, dict[str, int], list[PutOff]]:
     """Replay and stream in turn until nothing waits but what had to be put off."""
     computed: Counter[str] = Counter()
     before: set[tuple[int, str]] = set()
     put_off: list[PutOff] = []
-    found, stored = _replay(plan, listing)
+    found, stored = _replay(plan, listing, view, retry=retry)
     if not found.waiting:
         return found, {}, put_off
     from pipeline.stream import connected  # Ray takes a second to import, and is not always needed
@@ -128,7 +133,7 @@ def _drain(
                 with _shown(plan, left, log, view, lock, computed) as on_events:
                     _stream(plan, left, stored, cluster, folder, on_events)
                 put_off = read_put_off(folder / NOTES)
-                found, stored = _replay(plan, listing)
+                found, stored = _replay(plan, listing, view)
     finally:  # here, when no worker can write any more
         keys = blameless(folder / NOTES)
         for stage, table in zip(plan.stages, plan.tables, strict=True):
@@ -144,9 +149,21 @@ def _left(plan: Plan, found: Replay, put_off: Sequence[PutOff]) -> Replay | None
     return replace(found, waiting=waiting) if waiting else None
 
 
-def _replay(plan: Plan, listing: Listing) -> tuple[Replay, list[Stored]]:
-    stored = [table.read() for table in plan.tables]
-    return replay(plan.stages, listing.records(), [one.answers for one in stored]), stored
+def _replay(
+    plan: Plan, listing: Listing, view: View, *, retry: bool = False
+) -> tuple[Replay, list[Stored]]:
+    """Where everything stands, after what is stale was taken out of the tables."""
+    while True:
+        stored = [table.read() for table in plan.tables]
+        answers = [one.answers for one in stored]
+        found = replay(plan.stages, listing.records(), answers, retry=retry)
+        if not found.stale:
+            return found, stored
+        for position, table in enumerate(plan.tables):
+            keys = {key for at, key in found.stale if at == position}
+            if keys:
+                view.say(f"{len(keys)} results of {plan.stages[position].name} are made again")
+                table.forget(keys)
 
 
 def _stream(

@@ -78,6 +78,7 @@ class ClipsStage(VideoStage[ClipsConfig]):
     version = "1"
     level = "clip"
     reads = ("video_id", "shots")
+    makes = "clip"
     Config = ClipsConfig
     writes: ClassVar[pa.Schema] = pa.schema(
         [

@@ -38,6 +38,7 @@ class LatentsStage(ClipStage[LatentsConfig]):
     version = "1"
     level = "clip"
     reads = ("clip_id", "clip_sha256")
+    makes = "latent"
     Config = LatentsConfig
     writes = pa.schema(
         [

@@ -71,11 +71,14 @@ class ShardsStage(CorpusStage[ShardsConfig]):
 
     def _latent(self, record: Record) -> np.ndarray[Any, Any]:
         path = self.context.media.path(record["latent"])
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error}): run again") from error
         if sha256_bytes(data) != record["latent_sha256"]:
             raise UserError(
-                f"{path} is not what the latents stage wrote: delete it together with "
-                f"{path.parents[1].name} under tables/latents, and run again"
+                f"{path} is not what the latents stage wrote: delete it and run again, which "
+                "makes it anew"
             )
         return load(data)[TENSOR]
 

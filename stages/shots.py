@@ -105,6 +105,7 @@ class ShotsStage(VideoStage[ShotsConfig]):
     version = "1"
     level = "shot"
     reads = ("video_id",)
+    makes = "timing"
     Config = ShotsConfig
     writes: ClassVar[pa.Schema] = pa.schema(
         [

@@ -76,6 +76,7 @@ class Stage(ABC, Generic[C]):
         level: the level of the entities in the rows.
         reads: record columns that determine the result; they make the key, by content.
         writes: the stage's own columns.
+        makes: the column of the records it passes on that names the media file it made, if any.
         Config: its config model.
     """
 
@@ -85,6 +86,7 @@ class Stage(ABC, Generic[C]):
     level: ClassVar[Level]
     reads: ClassVar[tuple[str, ...]]
     writes: ClassVar[pa.Schema]
+    makes: ClassVar[str | None] = None
     Config: ClassVar[type[StageConfig]]
 
     def __init__(self, config: C, context: Context) -> None:

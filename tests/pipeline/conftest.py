@@ -19,7 +19,7 @@ from pipeline.recipe import Recipe, check_plan
 from stages.stage import Context, CorpusStage, Record, StageConfig
 
 sys.path.insert(0, str(Path(__file__).parent))
-from pipeline_fakes import STAGES, FakeConfig
+from pipeline_fakes import WITH_FILES, FakeConfig
 
 
 class ListConfig(StageConfig):
@@ -61,7 +61,7 @@ def make_plan(tmp_path: Path) -> MakePlan:
         corpus: str = "corpus",
         tags: dict[str, str] | None = None,
         batch: int = 3,
-        count: int = len(STAGES),
+        count: int = len(WITH_FILES),
     ) -> Plan:
         place = layout.create(tmp_path / corpus, Clock())
         context = Context(place.media, Clock())
@@ -69,7 +69,7 @@ def make_plan(tmp_path: Path) -> MakePlan:
             kind(
                 FakeConfig(log=str(log), tag=(tags or {}).get(kind.name, ""), batch=batch), context
             )
-            for kind in STAGES[:count]
+            for kind in WITH_FILES[:count]
         ]
         check_plan(stages)
         return Plan(FakeRecipe(name="fake"), place, stages, [ListStage(ListConfig(), context)])

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from corpus.errors import UserError
+from corpus.files import write_text
 from corpus.ids import content_id, segment_id, shot_id
 from corpus.rows import Row
 from stages.stage import (
@@ -243,4 +244,40 @@ class Latents(_Fake, ClipStage[FakeConfig]):
         return merged(record, rows)
 
 
+class FiledClips(Clips):
+    """Clips that are files."""
+
+    makes = "clip"
+
+    def process(self, records: Sequence[Record]) -> list[list[Row]]:
+        answers = super().process(records)
+        for record, rows in zip(records, answers, strict=True):
+            for item in self.advance(record, rows):
+                write_text(self.context.media.path(item["clip"]), "a clip")
+        return answers
+
+    def advance(self, record: Record, rows: Sequence[Row]) -> list[Record]:
+        items = super().advance(record, rows)
+        return [{**item, "clip": self.context.media.clip(item["clip_id"])} for item in items]
+
+
+class FiledLatents(Latents):
+    """Latents that are files, and need those of the clips."""
+
+    makes = "latent"
+
+    def process(self, records: Sequence[Record]) -> list[list[Row]]:
+        for record in records:
+            assert self.context.media.path(record["clip"]).read_text() == "a clip"
+            write_text(self.context.media.path(self._name(record)), "a latent")
+        return super().process(records)
+
+    def advance(self, record: Record, rows: Sequence[Row]) -> list[Record]:
+        return [{**item, "latent": self._name(item)} for item in super().advance(record, rows)]
+
+    def _name(self, record: Record) -> str:
+        return self.context.media.latent(self.fingerprint, record["clip_id"])
+
+
 STAGES = (Probe, Shots, Clips, Segments, Words, Latents)
+WITH_FILES = (Probe, Shots, FiledClips, Segments, Words, FiledLatents)

@@ -1,6 +1,7 @@
 """The runner on a real local Ray, with stages small enough to count."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,29 @@ class TestRun:
         assert again.computed["probe"] == 1
         assert levels(again)["clips"]["ok"] == len(records(again)) == 4
         assert all(level["pending"] == 0 for level in levels(again).values())
+
+    def test_lost_media_are_made_again_and_so_is_what_needs_them(
+        self, make_plan: MakePlan, films: Films, calls: Calls, view: PlainView
+    ) -> None:
+        folder = films(a=TWO, b={"shots": [[["x"]]]})
+        plan = make_plan()
+        first = run(plan, str(folder), view)
+        media = sorted(path for path in plan.layout.media.root.rglob("*") if path.is_file())
+        assert len(media) == 2 * 3, "a clip and a latent each"
+        calls()
+        of_a, clip = records(first)[0]["video_id"], records(first)[0]
+        plan.layout.media.path(clip["latent"]).unlink()
+        assert counts(plan, folder)["clips"].pending == 1
+        again = run(plan, str(folder), view)
+        assert calls() == {"latents": 1}
+        assert records(again) == records(first)
+
+        shutil.rmtree(plan.layout.media.root)
+        assert counts(plan, folder)["videos"].pending == 2
+        again = run(make_plan(tags={"words": "!"}), str(folder), view)
+        assert calls() == {"clips": 2, "words": 3, "latents": 3}
+        assert sorted(path for path in media if path.is_file()) == media
+        assert of_a in {record["video_id"] for record in records(again)}
 
     def test_a_stage_that_cannot_open_says_why(
         self, make_plan: MakePlan, films: Films, view: PlainView
