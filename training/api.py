@@ -54,14 +54,14 @@ def train(config: RunConfig, shards: Path, out: Path, *, resume: bool = False) -
     folder, data = RunFolder(out), ShardSet.open(shards)
     if folder.begun:
         _check_same_run(folder, config, data, resume)
-        tokenizer = Tokenizer.load(folder.tokenizer)
+        tokenizer = Tokenizer.load(folder.tokenizer, read_head(folder).tokenizer)
         samples = Samples(data, "train", config.captions, tokenizer)
     else:
         _check_empty(folder)
         learned = [entry for entry in data.entries if entry.split == "train"]
         tokenizer = train_tokenizer(_texts(learned), config.tokenizer.size)
         samples = Samples(data, "train", config.captions, tokenizer)
-        head = make_head(data, samples)
+        head = make_head(data, samples, tokenizer)
         _check_shapes(head, _new_model(config, head, tokenizer, "meta").config.factor)
         begin(folder, config, head, tokenizer, choose_start_frames(data, config))
 

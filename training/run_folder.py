@@ -36,7 +36,7 @@ from training.sequence import Latent
 from training.tokenizer import Tokenizer
 from training.weights import load_model
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class Head:
         shapes: latent shapes without time that were trained on, (C, h, w), sorted.
         longest: most tokens that any one text has.
         shards: what the shards are: SHA-256 of their index, and their recipe's name.
+        tokenizer: SHA-256 of the tokenizer.json.
     """
 
     clock: Clock
@@ -94,6 +95,7 @@ class Head:
     shapes: tuple[tuple[int, int, int], ...]
     longest: int
     shards: dict[str, Any]
+    tokenizer: str
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -103,6 +105,7 @@ class Head:
             "shapes": [list(shape) for shape in self.shapes],
             "longest": self.longest,
             "shards": self.shards,
+            "tokenizer": self.tokenizer,
         }
 
     @staticmethod
@@ -110,7 +113,14 @@ class Head:
         if data.get("schema") != SCHEMA:
             raise UserError(f"run.json has schema {data.get('schema')}, not {SCHEMA}")
         shapes = tuple((shape[0], shape[1], shape[2]) for shape in data["shapes"])
-        return Head(Clock(**data["clock"]), data["codec"], shapes, data["longest"], data["shards"])
+        return Head(
+            Clock(**data["clock"]),
+            data["codec"],
+            shapes,
+            data["longest"],
+            data["shards"],
+            data["tokenizer"],
+        )
 
 
 @dataclass(frozen=True)
@@ -151,7 +161,7 @@ class Run:
         return shape[1] * down, shape[2] * right
 
 
-def make_head(shards: ShardSet, samples: Samples) -> Head:
+def make_head(shards: ShardSet, samples: Samples, tokenizer: Tokenizer) -> Head:
     """The head of a run on these samples."""
     lengths = [len(text.meta) for text in samples.texts]
     lengths += [len(span.tokens) for text in samples.texts for span in text.spans]
@@ -167,6 +177,7 @@ def make_head(shards: ShardSet, samples: Samples) -> Head:
             "recipe": recipe.get("name") if isinstance(recipe, dict) else None,
             "samples": len(samples.entries),
         },
+        tokenizer=tokenizer.sha256,
     )
 
 
@@ -218,7 +229,7 @@ def load_run(root: Path) -> Run:
         root=root,
         config=config,
         head=head,
-        tokenizer=Tokenizer.load(folder.tokenizer),
+        tokenizer=Tokenizer.load(folder.tokenizer, head.tokenizer),
         codec=from_description(head.codec),
         model=load_model(place),
         step=checkpoint.read_state(place)["step"],

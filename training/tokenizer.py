@@ -5,8 +5,6 @@ characters, never as the control token. White space inside a text is normalised 
 line of words), so ``decode(encode(text)) == " ".join(text.split())``.
 """
 
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from corpus.errors import UserError
 from corpus.files import write_text
+from corpus.ids import sha256_bytes
 from training.sequence import Specials
 
 PAD, DROP, BOF, EOF, EOS = "<pad>", "<drop>", "<bof>", "<eof>", "<eos>"
@@ -57,29 +56,37 @@ class Tokenizer:
         return self._inner.decode(list(ids), skip_special_tokens=True).strip()
 
     def to_json(self) -> str:
-        return self._inner.to_str(pretty=True)
+        """What its tokenizer.json holds."""
+        return self._inner.to_str(pretty=True) + "\n"
 
     @property
-    def fingerprint(self) -> str:
-        """Name of this tokenizer by content; runs and length indexes carry it."""
-        return hashlib.sha256(self._inner.to_str().encode()).hexdigest()[:16]
+    def sha256(self) -> str:
+        """Of the tokenizer.json; a run carries it."""
+        return sha256_bytes(self.to_json().encode())
 
     def save(self, path: Path) -> None:
-        write_text(path, self.to_json() + "\n")
+        write_text(path, self.to_json())
 
     @staticmethod
-    def from_json(text: str) -> "Tokenizer":
-        return Tokenizer(tokenizers.Tokenizer.from_str(text))
+    def load(path: Path, sha256: str | None = None) -> "Tokenizer":
+        """Read a tokenizer.json.
 
-    @staticmethod
-    def load(path: Path) -> "Tokenizer":
-        """Read a tokenizer.json; UserError when it is missing or none."""
+        Args:
+            sha256: what its bytes must have.
+
+        Raises:
+            UserError: the file is missing, is none of ours, or is another one.
+        """
         try:
-            text = path.read_text(encoding="utf-8")
-            json.loads(text)
-        except (OSError, ValueError) as error:
+            data = path.read_bytes()
+            made = Tokenizer(tokenizers.Tokenizer.from_str(data.decode()))
+        except Exception as error:  # the library raises nothing more special
             raise UserError(f"{path} is no readable tokenizer.json: {error}") from error
-        return Tokenizer.from_json(text)
+        if sha256 not in (None, sha256_bytes(data)):
+            raise UserError(
+                f"{path} is not the tokenizer that this run began with: put that one back"
+            )
+        return made
 
 
 def train_tokenizer(texts: Iterable[str], size: int) -> Tokenizer:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -36,19 +37,28 @@ def test_many_texts_at_once_are_the_same_as_one_by_one() -> None:
 
 
 def test_the_order_of_the_texts_does_not_matter() -> None:
-    assert train_tokenizer(reversed(TEXTS), 300).fingerprint == TOKENIZER.fingerprint
-    assert train_tokenizer([*TEXTS, "paint"], 300).fingerprint != TOKENIZER.fingerprint
+    assert train_tokenizer(reversed(TEXTS), 300).sha256 == TOKENIZER.sha256
+    assert train_tokenizer([*TEXTS, "paint"], 300).sha256 != TOKENIZER.sha256
 
 
 def test_it_is_stored_and_read_back(tmp_path: Path) -> None:
     TOKENIZER.save(tmp_path / "tokenizer.json")
-    again = Tokenizer.load(tmp_path / "tokenizer.json")
-    assert again.fingerprint == TOKENIZER.fingerprint
+    again = Tokenizer.load(tmp_path / "tokenizer.json", TOKENIZER.sha256)
+    with pytest.raises(UserError, match="not the tokenizer that this run began with"):
+        Tokenizer.load(tmp_path / "tokenizer.json", "0" * 64)
+    assert again.sha256 == TOKENIZER.sha256
     assert again.encode("jump left") == TOKENIZER.encode("jump left")
 
 
 def test_users_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="at least 261"):
         train_tokenizer(TEXTS, SMALLEST - 1)
-    with pytest.raises(UserError, match="no readable"):
+    with pytest.raises(UserError, match=r"missing\.json is no readable"):
         Tokenizer.load(tmp_path / "missing.json")
+    foreign = json.loads(TOKENIZER.to_json())
+    foreign["added_tokens"] = []
+    foreign["model"]["vocab"].pop("<eos>")
+    for text in ("", "{}", "[1]", "\xff", json.dumps(foreign)):
+        (tmp_path / "tokenizer.json").write_text(text, encoding="latin-1")
+        with pytest.raises(UserError, match=r"tokenizer\.json is no readable"):
+            Tokenizer.load(tmp_path / "tokenizer.json")

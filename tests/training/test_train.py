@@ -17,6 +17,7 @@ from training import checkpoint
 from training.api import train
 from training.metrics import MetricsLog, Progress, clock, read_lines
 from training.optimise import learning_rate
+from training.tokenizer import train_tokenizer
 from training.train import Stop
 
 
@@ -139,6 +140,10 @@ def test_what_would_mix_runs_is_refused(shards: Path, tmp_path: Path) -> None:
     )
     others = arena_shards(tmp_path / "others", 8, chunks=4)
     refused(lambda: train(config, others, run, resume=True), "other shards")
+    (run / "tokenizer.json").rename(tmp_path / "mine.json")
+    train_tokenizer(["left"], 300).save(run / "tokenizer.json")
+    refused(lambda: train(config, shards, run, resume=True), "not the tokenizer that this run")
+    (tmp_path / "mine.json").rename(run / "tokenizer.json")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
     refused(lambda: train(config, shards, tmp_path / "full"), "holds notes.txt and no run")
