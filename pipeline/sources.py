@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 from corpus.errors import UserError
 from corpus.files import writing
-from corpus.ids import ID_LENGTH, canonical_json, sha256_file
+from corpus.ids import canonical_json, sha256_file, video_id
 from corpus.rows import Outcome
 from pipeline.manifest import MANIFEST_SUFFIXES, read_manifest
 from stages.stage import Record
@@ -110,14 +110,14 @@ def list_sources(given: Path | str, config: SourceConfig) -> Listing:
     if path.is_dir():
         return _folder(path, given, config)
     if path.suffix.lower() in MANIFEST_SUFFIXES:
-        rows = [_listed(path.parent, row) for row in read_manifest(path)]
+        rows = [_nameable(_listed(path.parent, row)) for row in read_manifest(path)]
         return Listing(tuple(sorted(rows, key=lambda source: source.uri)))
     if path.suffix.lower() not in config.suffixes:
         raise UserError(
             f"--input {given} is neither media ({' '.join(config.suffixes)}) "
             f"nor a manifest ({' '.join(MANIFEST_SUFFIXES)}): rename it or list it in a manifest"
         )
-    return Listing((_beside(path, path.name),))
+    return Listing((_nameable(_beside(path, path.name)),))
 
 
 def identify(listing: Listing, config: SourceConfig, cache: Path, *, rehash: bool) -> Listing:
@@ -152,7 +152,7 @@ def check_unchanged(record: Record, *, reread: bool) -> None:
         path = Path(record["path"])
         stat = path.stat()
         same = (stat.st_size, stat.st_mtime_ns) == (record["size"], record["mtime_ns"])
-        if (reread or not same) and sha256_file(path)[:ID_LENGTH] != record["video_id"]:
+        if (reread or not same) and video_id(path) != record["video_id"]:
             raise UserError(f"{path} was replaced while it was worked on: run again")
     sidecar = record.get("timeline")
     looked = sidecar and (reread or "path" in record)  # it is small, but clips are many
@@ -201,10 +201,10 @@ def _folder(root: Path, given: Path | str, config: SourceConfig) -> Listing:
             f"--input {given} holds no media ({len(files)} other files): "
             f"these endings count: {' '.join(config.suffixes)}"
         )
-    sources = tuple(_beside(path, path.relative_to(root).as_posix()) for path in media)
-    sidecars = {source.timeline for source in sources}
-    ignored = [path for path in files if path not in set(media) and str(path) not in sidecars]
-    return Listing(sources, len(ignored))
+    sources = [_beside(path, path.relative_to(root).as_posix()) for path in media]
+    known = {str(path) for path in media} | {source.timeline for source in sources}
+    ignored = sum(str(path) not in known for path in files)
+    return Listing(tuple(map(_nameable, sources)), ignored)
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -221,8 +221,23 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _beside(path: Path, uri: str) -> Source:
-    timeline = path.with_suffix(TIMELINE_SUFFIX)
+    timeline = path.parent / (path.stem + TIMELINE_SUFFIX)
     return Source(uri, str(path), timeline=str(timeline) if timeline.is_file() else None)
+
+
+def _nameable(source: Source) -> Source:
+    """The source, or its end if its name is no text: file systems hold any bytes, tables UTF-8."""
+    names = {"uri": source.uri, "path": source.path, "timeline": source.timeline}
+    shown: dict[str, Any] = {kind: name and _escaped(name) for kind, name in names.items()}
+    if shown == names:
+        return source
+    message = "its name, or that of a folder or timeline, is no UTF-8 text: rename it"
+    return replace(source, **shown).ended("failed", "unreadable_name", message)
+
+
+def _escaped(name: str) -> str:
+    """A name as text: bytes that are none become ``\\udce9`` and the like."""
+    return name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 def _listed(base: Path, row: dict[str, Any]) -> Source:
@@ -244,6 +259,8 @@ def _local(base: Path, uri: str) -> Path:
 
 def _identify(source: Source, known: dict[_Stamp, str]) -> Source:
     """Size, mtime, bytes and timeline of one file; whatever goes wrong becomes its outcome."""
+    if source.outcome != "ok":
+        return source
     path = Path(source.path)
     try:
         stat = path.stat()
@@ -253,7 +270,7 @@ def _identify(source: Source, known: dict[_Stamp, str]) -> Source:
         if stat.st_size == 0:
             return source.ended("failed", "empty", "the file has no bytes")
         stamp = (source.path, source.size, source.mtime_ns)
-        source = replace(source, video_id=known.get(stamp) or sha256_file(path)[:ID_LENGTH])
+        source = replace(source, video_id=known.get(stamp) or video_id(path))
     except OSError as error:
         return source.ended("failed", "unreadable", str(error.strerror or error))
     if source.timeline is None:

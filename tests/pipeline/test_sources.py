@@ -64,6 +64,20 @@ class TestFolder:
         assert reasons["empty.mp4"] == "empty"
         assert reasons["gone.mp4"] == "unreadable"
 
+    def test_a_name_that_is_no_text_ends_alone(self, folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "in" / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"c")
+        (tmp_path / "in" / os.fsdecode(b"caf\xe9.timeline.jsonl")).write_text("{}\n")
+        found = listed(folder)
+        write_listing(tmp_path / "inputs.parquet", found)
+        assert read_listing(tmp_path / "inputs.parquet") == found
+        fates = {source.uri: (source.outcome, source.reason) for source in found.sources}
+        assert fates == {
+            "b.mp4": ("ok", None),
+            "caf\\udce9.mp4": ("failed", "unreadable_name"),
+            "deep/a.MKV": ("ok", None),
+        }
+        assert found.ignored == 1, "its sidecar is known for one"
+
     def test_links_are_followed_once(self, folder: Path, tmp_path: Path) -> None:
         (tmp_path / "more").mkdir()
         (tmp_path / "more" / "c.mp4").write_bytes(b"c")
@@ -121,6 +135,24 @@ class TestManifest:
         path.write_text('{"uri": "b.mp4"}\n{"uri": "missing.mp4"}\n')
         assert [source.reason for source in listed(path).sources] == [None, "unreadable"]
 
+    @pytest.mark.parametrize(
+        "row",
+        [
+            '{"uri": "half\\ud83d.mp4"}',
+            '{"uri": "a\\u0000.mp4"}',
+            '{"uri": "a", "timeline": "\\udce9"}',
+        ],
+    )
+    def test_a_name_that_no_file_can_have_ends_alone(
+        self, folder: Path, tmp_path: Path, row: str
+    ) -> None:
+        path = folder / "m.jsonl"
+        path.write_text('{"uri": "b.mp4"}\n{"uri": "/"}\n' + row + "\n")
+        found = listed(path)
+        write_listing(tmp_path / "inputs.parquet", found)
+        reasons = sorted(str(source.reason) for source in found.sources)
+        assert reasons == ["None", "unreadable", "unreadable_name"]
+
     def test_a_missing_timeline_ends_its_video(self, folder: Path) -> None:
         path = folder / "m.jsonl"
         path.write_text('{"uri": "b.mp4", "timeline": "none.jsonl"}\n')
@@ -169,13 +201,13 @@ class TestCache:
     def reads(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         """Names of the files that were hashed."""
         seen: list[str] = []
-        real = sources.sha256_file
+        real = sources.video_id
 
         def spy(path: Path) -> str:
             seen.append(path.name)
             return real(path)
 
-        monkeypatch.setattr(sources, "sha256_file", spy)
+        monkeypatch.setattr(sources, "video_id", spy)
         return seen
 
     def test_an_unchanged_file_is_not_read_again(self, folder: Path, reads: list[str]) -> None:
