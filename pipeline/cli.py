@@ -89,6 +89,12 @@ def run(
     rehash: Annotated[
         bool, typer.Option("--rehash", help="Read every input again, even if it looks unchanged.")
     ] = False,
+    retry: Annotated[
+        bool,
+        typer.Option(
+            "--retry", help="Do again what was quarantined: it timed out, crashed or raised."
+        ),
+    ] = False,
 ) -> None:
     """Bring videos through all stages into shards.
 
@@ -110,7 +116,13 @@ def run(
     plan = make_plan(load_recipe(recipe, overrides or ()), corpus)
     console = Console()
     result = run_plan(
-        plan, inputs, view_for(console), limit=limit, rehash=rehash, verbose=bool(context.obj)
+        plan,
+        inputs,
+        view_for(console),
+        limit=limit,
+        rehash=rehash,
+        retry=retry,
+        verbose=bool(context.obj),
     )
     console.print(counts_table(result.counts))
     for text in reasons(result.counts):

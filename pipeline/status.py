@@ -96,8 +96,9 @@ def counts_table(counts: Counts) -> RichTable:
 
 def reasons(counts: Counts) -> Sequence[str]:
     """One line per level and reason: ``3 clips filtered: black``."""
+    advice = {"quarantined": " (`tv2tv run --retry` does it again)"}
     return [
-        f"{number} {name} {kind}: {reason}"
+        f"{number} {name} {kind}: {reason}{advice.get(kind, '')}"
         for name, level in counts.items()
         for kind in NOT_OK
         for reason, number in sorted(getattr(level, kind).items())

@@ -60,7 +60,10 @@ class _Fake(Stage[FakeConfig]):
     def trouble(self, what: str | None) -> None:
         if what == "raise":
             raise ValueError("this film asked for it")
-        if what == "away" and not (Path(self.config.log) / "mounted").exists():
+        better = (Path(self.config.log) / "better").exists()
+        if what == "sick" and not better:
+            raise ValueError("it did not work here")
+        if what == "away" and not better:
             raise OSError(errno.ESTALE, "the mount is away")
         if what == "kill":
             os.kill(os.getpid(), signal.SIGKILL)

@@ -17,6 +17,7 @@ from pipeline.progress import PlainView
 from pipeline.replay import replay
 from pipeline.runner import Result, run
 from pipeline.sources import SourceConfig, identify, list_sources
+from pipeline.status import reasons
 
 MakePlan = Callable[..., Plan]
 Films = Callable[..., Path]
@@ -146,7 +147,7 @@ class TestRun:
         assert (found["clips"]["ok"], found["clips"]["pending"]) == (2, 1)
         assert not any(level["failed"] or level["quarantined"] for level in found.values())
 
-        (tmp_path / "calls" / "mounted").touch()
+        (tmp_path / "calls" / "better").touch()
         again = run(make_plan(), str(folder), view)
         assert again.computed["probe"] == 1
         assert levels(again)["clips"]["ok"] == len(records(again)) == 4
@@ -174,6 +175,31 @@ class TestRun:
         assert calls() == {"clips": 2, "words": 3, "latents": 3}
         assert sorted(path for path in media if path.is_file()) == media
         assert of_a in {record["video_id"] for record in records(again)}
+
+    def test_what_was_quarantined_is_done_again_when_asked(
+        self, make_plan: MakePlan, films: Films, calls: Calls, view: PlainView, tmp_path: Path
+    ) -> None:
+        folder = films(a={"shots": [[["x"], ["sick"], ["bad"]]]}, b={"shots": [], "probe": "sick"})
+        result = run(make_plan(), str(folder), view)
+        first = levels(result)
+        assert first["videos"]["quarantined"] == {"exception": 1}
+        assert "1 videos quarantined: exception (`tv2tv run --retry` does it again)" in reasons(
+            result.counts
+        )
+        assert first["clips"]["quarantined"] == {"exception": 1}
+        calls()
+        assert levels(run(make_plan(), str(folder), view)) == first
+        assert calls() == {}, "not by itself"
+        again = run(make_plan(), str(folder), view, retry=True)
+        assert levels(again) == first, "as often as one likes"
+        assert again.computed["probe"] == again.computed["words"] == 1
+        calls()
+        (tmp_path / "calls" / "better").touch()
+        mended = run(make_plan(), str(folder), view, retry=True)
+        assert levels(mended)["clips"]["ok"] == 2
+        assert levels(mended)["videos"]["filtered"] == {"no_shots": 1}
+        computed = {name: number for name, number in mended.computed.items() if number}
+        assert computed == dict.fromkeys(["probe", "shots", "words", "latents"], 1)
 
     def test_a_stage_that_cannot_open_says_why(
         self, make_plan: MakePlan, films: Films, view: PlainView
