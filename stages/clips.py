@@ -30,7 +30,7 @@ from corpus.rows import Row
 from corpus.video import Encoding, encode_video, encoder_arguments, ffmpeg_build
 from stages.child import Child, ChildTrouble, twice
 from stages.foreign import Unfit, decoder, decoding_limits
-from stages.media_time import Ticks, chunks_between, on_show, read_timing, sample
+from stages.media_time import Ticks, chunks_between, read_timing, sample
 from stages.pictures import Frames
 from stages.stage import Context, Record, Resources, StageConfig, VideoStage
 
@@ -75,7 +75,7 @@ class ClipsStage(VideoStage[ClipsConfig]):
     """One film in, its clips out; decides the fate of the film's shots."""
 
     name = "clips"
-    version = "1"
+    version = "2"
     level = "clip"
     reads = ("video_id", "shots")
     makes = "clip"
@@ -130,7 +130,7 @@ class ClipsStage(VideoStage[ClipsConfig]):
 
     def _clips(self, record: Record) -> list[Row]:
         pts = read_timing(self.context.media.path(record["timing"]))
-        rows, windows = self._windows(record, pts)
+        rows, windows = self._windows(record)
         if not windows:
             return rows
         try:
@@ -142,7 +142,7 @@ class ClipsStage(VideoStage[ClipsConfig]):
 
     # -- where ------------------------------------------------------------------------------
 
-    def _windows(self, record: Record, pts: Ticks) -> tuple[list[Row], list["Window"]]:
+    def _windows(self, record: Record) -> tuple[list[Row], list["Window"]]:
         """Rows of the shots that are too short, windows of the others, in order."""
         clock, base = self.context.clock, record["time_base"]
         chunk = Fraction(clock.frames_per_chunk, clock.fps)
@@ -150,9 +150,7 @@ class ClipsStage(VideoStage[ClipsConfig]):
         windows: list[Window] = []
         for shot in record["shots"]:
             parts = split(base, shot["start_pts"], shot["end_pts"], self._least, self._most, chunk)
-            for tick, chunks in parts:
-                start = int(pts[on_show(pts, base, tick)])
-                windows.append(Window(shot["shot_id"], start, chunks))
+            windows += [Window(shot["shot_id"], start, chunks) for start, chunks in parts]
             if not parts:
                 seconds = shot["end"] - shot["start"]
                 why = f"{seconds:.3f} s do not hold {self.config.min_seconds} s and a start frame"
@@ -214,7 +212,10 @@ class ClipsStage(VideoStage[ClipsConfig]):
 
 @dataclass(frozen=True)
 class Window:
-    """A clip to be: ``chunks`` chunks of a shot from the picture at ``start_pts`` on."""
+    """A clip to be: ``chunks`` chunks of a shot from the tick ``start_pts`` on.
+
+    Its first frame is the picture on show then, which may have begun long before.
+    """
 
     shot: str
     start_pts: int
@@ -273,7 +274,7 @@ class Film:
 
 def split(
     time_base: Sequence[int], start_pts: int, end_pts: int, least: int, most: int, chunk: Fraction
-) -> list[tuple[Fraction, int]]:
+) -> list[tuple[int, int]]:
     """Windows of a shot: as few as ``most`` allows, equally long, evenly spaced.
 
     Args:
@@ -282,16 +283,17 @@ def split(
         chunk: seconds.
 
     Returns:
-        (start in ticks, chunks) of each; [] when the shot is too short. Where an even split gives
-        windows that are too short there are fewer, and what is left over lies between them.
+        (start in ticks, chunks) of each; [] when the shot is too short. Each ends before the next
+        one starts. Where an even split gives windows that are too short there are fewer, and what
+        is left over lies between them.
     """
     whole = chunks_between(time_base, Fraction(start_pts), Fraction(end_pts), chunk)
     if whole < least:
         return []
     parts = math.ceil(whole / most)
     for count in range(parts, 0, -1):
-        step = Fraction(end_pts - start_pts, count)
-        chunks = min(most, chunks_between(time_base, Fraction(0), step, chunk))
+        step = (end_pts - start_pts) // count
+        chunks = min(most, chunks_between(time_base, Fraction(0), Fraction(step), chunk))
         if chunks >= least:
             break
     return [(start_pts + i * step, chunks) for i in range(count)]

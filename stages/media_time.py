@@ -55,12 +55,6 @@ def sample(
     return indices.astype(np.int64)
 
 
-def on_show(pts: Ticks, time_base: Sequence[int], tick: Fraction) -> int:
-    """Index of the picture on show at a time given in ticks; -1 before the first."""
-    slack = tolerance(time_base) / Fraction(*time_base)
-    return int(np.searchsorted(pts, (tick + slack) // 1, side="right")) - 1
-
-
 def first_from(pts: Ticks, time_base: Sequence[int], seconds: float) -> int:
     """Index of the first picture that begins at ``seconds`` or later; len(pts) if none does."""
     earliest = -((tolerance(time_base) - Fraction(seconds)) / Fraction(*time_base) // 1)

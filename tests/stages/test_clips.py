@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -30,7 +30,7 @@ from corpus.errors import UserError
 from corpus.ids import sha256_file
 from corpus.video import encode_video, read_video
 from stages.clips import ClipsConfig, ClipsStage, bucket, filters, split
-from stages.media_time import read_timing, write_timing
+from stages.media_time import read_timing, sample, write_timing
 
 CLOCK = Clock()
 
@@ -271,11 +271,53 @@ def test_windows_lie_in_the_shot_one_after_the_other(length, least, more, base) 
         assert len({chunks for _, chunks in found}) == 1 and found[0][0] == start
 
 
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from([1, 33, 500, 7000, 40_000]), min_size=1, max_size=12),
+    st.sampled_from([1, 3]),
+    st.integers(-1000, 1000),
+)
+def test_clips_of_slide_films_have_times_of_their_own(gaps, slower, start) -> None:
+    """Whatever the pictures' times: a picture that stays long is in several clips, time in one."""
+    base, chunk = (slower, 1000), Fraction(1, 4)
+    pts = start + np.cumsum([0, *gaps])
+    end = int(pts[-1]) + 500
+    shot = {"shot_id": "s", "start_pts": int(pts[0]), "end_pts": end, "start": 0.0, "end": 1.0}
+    config = ClipsConfig(min_seconds=2.0, max_seconds=16.0)
+    stage = ClipsStage(config, context(Path("unused")))
+    rows, windows = stage._windows({"time_base": base, "shots": [shot]})
+    assert bool(rows) != bool(windows)
+    ends = [w.start_pts + w.chunks * chunk / Fraction(*base) for w in windows]
+    for this_end, following in zip(ends, windows[1:], strict=False):
+        assert this_end < following.start_pts
+    shown = [
+        index
+        for w in windows
+        for index in sample(pts, base, w.start_pts, CLOCK.frames(w.chunks), CLOCK.fps)
+    ]
+    assert shown == sorted(shown)  # a film's pictures pass by once
+
+
+def test_a_slide_film_gives_clips_of_different_names(tmp_path: Path) -> None:
+    """The first picture stays for 40 of 42 seconds: it is all that the first two clips show."""
+    ticks = [n * 90 for n in (0, 40_000, 40_500, 41_000)]
+    path = counter_film(tmp_path / "a.mp4", ticks, BASE)
+    records = through(tmp_path, path, [(0.0, 41.0)], min_seconds=2.0, max_seconds=16.0)
+    assert len({record["clip_id"] for record in records}) == len(records) == 3
+    for before, after in itertools.pairwise(records):
+        assert before["end"] < after["start"]
+    shown = [
+        {read_counter(frame) for frame in read_video(context(tmp_path).media.path(record["clip"]))}
+        for record in records
+    ]
+    assert shown == [{0}, {0}, {0, 1, 2}]
+
+
 def test_long_shots_are_split_evenly() -> None:
     second = 16384
     found = split((1, second), 0, 40 * second, 24, 64, Fraction(1, 4))
     assert [(float(at) / second, k) for at, k in found] == [
-        (0.0, 53), (pytest.approx(40 / 3), 53), (pytest.approx(80 / 3), 53),
+        (0.0, 53), (pytest.approx(40 / 3, abs=1e-4), 53), (pytest.approx(80 / 3, abs=1e-4), 53),
     ]  # fmt: skip
     assert [k for _, k in split((1, second), 0, 16 * second + 1024, 24, 64, Fraction(1, 4))] == [64]
     # Two halves of 8.5 s would be too short for 12 s: one clip of 16 s, and the rest is left.

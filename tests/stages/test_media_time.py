@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from stages.media_time import (
     chunks_between,
     first_from,
-    on_show,
     read_timing,
     sample,
     tolerance,
@@ -86,7 +85,6 @@ def test_seconds_find_the_picture_that_begins_there(film, data) -> None:
     index = data.draw(st.integers(0, len(pts) - 1))
     seconds = float(int(pts[index]) * Fraction(*base))
     assert first_from(pts, base, seconds) == index
-    assert on_show(pts, base, Fraction(int(pts[index]))) == index
 
 
 def test_timing_is_stored_exactly(tmp_path) -> None:
