@@ -145,6 +145,22 @@ def test_another_caption_backend_remakes_captions_and_what_depends_on_them(
 
 
 @pytest.mark.usefixtures("local_ray")
+def test_lost_media_come_back_with_the_same_bytes(footage: Path, corpus: Path) -> None:
+    again(footage, corpus)
+    before = {path: sha256_file(path) for path in (corpus / "media").rglob("*.*")}
+    lost = [
+        min(path for path in before if path.suffix == suffix)
+        for suffix in (".npy", ".mp4", ".safetensors")
+    ]
+    for path in lost:
+        path.unlink()
+    mended = again(footage, corpus)
+    assert {name for name, n in mended.computed.items() if n} == {"shots", "clips", "latents"}
+    assert {path: sha256_file(path) for path in (corpus / "media").rglob("*.*")} == before
+    assert not mended.rewritten
+
+
+@pytest.mark.usefixtures("local_ray")
 def test_another_corpus_of_the_same_footage_has_the_same_bytes(
     footage: Path, corpus: Path, tmp_path: Path
 ) -> None:
