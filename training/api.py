@@ -1,12 +1,11 @@
 """What the command line and the demo call: train, generate, evaluate."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 
+from corpus.codecs import from_description
 from corpus.errors import UserError
 from corpus.shards import Entry, ShardSet
 from training import checkpoint
@@ -16,18 +15,21 @@ from training.film import film_of, write
 from training.loader import Loader, Recipe
 from training.metrics import MetricsLog
 from training.model import TV2TV
-from training.optimise import State, fresh
+from training.optimise import State, averaged, fresh
 from training.presets import model_config
 from training.rows import Budget
 from training.run_folder import (
     Head,
+    Run,
     RunFolder,
+    StartFrame,
     begin,
     choose_start_frames,
     load_run,
     make_head,
     read_config,
     read_head,
+    read_start_frames,
 )
 from training.samples import Samples
 from training.tokenizer import Tokenizer, train_tokenizer
@@ -41,7 +43,8 @@ def train(config: RunConfig, shards: Path, out: Path, *, resume: bool = False) -
     """Train a model on shards into a run folder (`training.run_folder`).
 
     Args:
-        resume: go on where the run in ``out`` stopped; an empty folder begins one.
+        resume: go on where the run in ``out`` stopped; an empty folder begins one. Its config may
+            differ in ``runtime`` and ``sampling``, and the new one is stored.
 
     Returns:
         The run folder.
@@ -52,28 +55,38 @@ def train(config: RunConfig, shards: Path, out: Path, *, resume: bool = False) -
     """
     config.set_threads()
     folder, data = RunFolder(out), ShardSet.open(shards)
-    if folder.begun:
+    begun = folder.begun
+    if begun:
         _check_same_run(folder, config, data, resume)
         tokenizer = Tokenizer.load(folder.tokenizer, read_head(folder).tokenizer)
-        samples = Samples(data, "train", config.captions, tokenizer)
     else:
         _check_empty(folder)
         learned = [entry for entry in data.entries if entry.split == "train"]
         tokenizer = train_tokenizer(_texts(learned), config.tokenizer.size)
-        samples = Samples(data, "train", config.captions, tokenizer)
-        head = make_head(data, samples, tokenizer)
-        _check_shapes(head, _new_model(config, head, tokenizer, "meta").config.factor)
-        begin(folder, config, head, tokenizer, choose_start_frames(data, config))
+    samples = Samples(data, "train", config.captions, tokenizer)
+    head = read_head(folder) if begun else make_head(data, samples, tokenizer)
+    as_stored = begun and read_config(folder) == config
+    frames = read_start_frames(folder) if as_stored else choose_start_frames(data, head, config)
+    _check_samples(config, frames)
 
-    head = read_head(folder)
     torch.manual_seed(config.seed)
-    state = fresh(_new_model(config, head, tokenizer, _device(config)), config.optimizer)
+    state = fresh(_new_model(config, head, tokenizer), config.optimizer)
+    _check_shapes(head, state.model.config.factor)
     loader = _loader(config, data, samples, state.model)
+    loader.plan(state.position.epoch)
     lengths = loader.index.fingerprint
     place = checkpoint.latest(folder.checkpoints)
     if place is not None:
         checkpoint.restore(place, state, lengths)
+    # What can be wrong with config and shards has shown by now, before anything is written.
+    if not as_stored:
+        begin(folder, config, head, tokenizer, frames)
     log = MetricsLog(folder.metrics, state.step)
+
+    def so_far(now: State) -> Run:
+        codec, model = from_description(head.codec), averaged(now)
+        return Run(out, config, head, tokenizer, codec, model, now.step, frames)
+
     try:
         fit(
             state,
@@ -81,7 +94,7 @@ def train(config: RunConfig, shards: Path, out: Path, *, resume: bool = False) -
             config,
             log,
             save=lambda now: checkpoint.save(folder.checkpoints, now, lengths, config.runtime.keep),
-            film=lambda now: _sample_film(folder, config, now),
+            film=lambda now: _sample_film(so_far(now)),
         )
     finally:
         log.close()
@@ -113,7 +126,7 @@ def generate(
     Returns:
         Paths of "film", "transcript", "subtitles" and "strip".
     """
-    loaded = load_run(run)
+    loaded = _open(run)
     made = film_of(loaded, prompt, image, say, seconds, seed, guidance, steps)
     return write(loaded, made, out)
 
@@ -136,7 +149,7 @@ def evaluate(
         out: JSON file to write.
     """
     return measure(
-        load_run(run),
+        _open(run),
         ShardSet.open(shards),
         instructions=instructions,
         seed=seed,
@@ -144,6 +157,13 @@ def evaluate(
         steps=steps,
         out=out,
     )
+
+
+def _open(root: Path) -> Run:
+    """A run, and the threads that it asks for."""
+    run = load_run(root)
+    run.config.set_threads()
+    return run
 
 
 def _check_same_run(folder: RunFolder, config: RunConfig, data: ShardSet, resume: bool) -> None:
@@ -164,11 +184,23 @@ def _check_same_run(folder: RunFolder, config: RunConfig, data: ShardSet, resume
 
 def _check_empty(folder: RunFolder) -> None:
     """A folder may hold nothing but the beginning of a run that was cut off."""
+    standing = next(path for path in (folder.root, *folder.root.parents) if path.exists())
+    if not standing.is_dir():
+        raise UserError(f"{standing} is a file, no folder: choose another --out")
     ours = {folder.config.name, folder.tokenizer.name, folder.start_frames.name}
     if folder.root.exists():
         others = sorted(path.name for path in folder.root.iterdir() if path.name not in ours)
         if others:
             raise UserError(f"{folder.root} holds {others[0]} and no run: choose another --out")
+
+
+def _check_samples(config: RunConfig, frames: Sequence[StartFrame]) -> None:
+    if config.runtime.sample_every and not frames:
+        raise UserError(
+            f"runtime.sample_every={config.runtime.sample_every}, but there is no start frame to "
+            "make a film from: set it to 0, or give shards with a validation split and "
+            "sampling.start_frames of at least 1"
+        )
 
 
 def _check_shapes(head: Head, factor: int) -> None:
@@ -189,22 +221,16 @@ def _texts(entries: Sequence[Entry]) -> list[str]:
     ]
 
 
-def _new_model(config: RunConfig, head: Head, tokenizer: Tokenizer, device: str) -> TV2TV:
+def _new_model(config: RunConfig, head: Head, tokenizer: Tokenizer) -> TV2TV:
     """An untrained model, made on the CPU so that its weights follow from the seed alone."""
-    try:
-        choice = model_config(
-            config.model.preset,
-            vocab=tokenizer.size,
-            channels=head.codec["channels"],
-            specials=tokenizer.specials,
-            **config.model.change,
-        )
-    except ValidationError as error:
-        raise UserError(f"config model.change: {error}") from error
-    if device == "meta":
-        with torch.device("meta"):
-            return TV2TV(choice)
-    return TV2TV(choice).to(device)
+    choice = model_config(
+        config.model.preset,
+        vocab=tokenizer.size,
+        channels=head.codec["channels"],
+        specials=tokenizer.specials,
+        **config.model.change,
+    )
+    return TV2TV(choice).to(_device(config))
 
 
 def _device(config: RunConfig) -> str:
@@ -227,12 +253,8 @@ def _loader(config: RunConfig, data: ShardSet, samples: Samples, model: TV2TV) -
     return Loader(samples, recipe, config.rows, workers=config.runtime.workers)
 
 
-def _sample_film(folder: RunFolder, config: RunConfig, state: State) -> None:
-    """The averaged model's film from the first stored start frame."""
-    stored = load_run(folder.root)
-    model = TV2TV(stored.model.config).eval()
-    model.load_state_dict({name: value.cpu() for name, value in state.average.items()})
-    now = replace(stored, model=model, step=state.step)
-    seconds = SAMPLE_CHUNKS * stored.clock.chunk_seconds
-    made = film_of(now, "", None, [], seconds, config.seed, None, None)
-    write(now, made, folder.samples / f"step-{state.step:08d}.mp4")
+def _sample_film(run: Run) -> None:
+    """A film from the first start frame, by the run as it is."""
+    seconds = SAMPLE_CHUNKS * run.clock.chunk_seconds
+    made = film_of(run, "", None, [], seconds, run.config.seed, None, None)
+    write(run, made, RunFolder(run.root).samples / f"step-{run.step:08d}.mp4")

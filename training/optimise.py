@@ -107,6 +107,14 @@ def optimizers(model: TV2TV, config: OptimizerConfig) -> tuple[torch.optim.Optim
     return muon, adamw
 
 
+def averaged(state: State) -> TV2TV:
+    """A model of the averaged weights, which it shares with the state."""
+    with torch.device("meta"):
+        model = TV2TV(state.model.config)
+    model.load_state_dict(state.average, assign=True)
+    return model.eval()
+
+
 def learning_rate(step: int, config: RunConfig) -> float:
     """Linear warm-up, constant, then a linear way down to ``floor``; ``step`` counts from 0.
 

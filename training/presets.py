@@ -3,6 +3,7 @@
 from typing import Any
 
 from corpus.errors import UserError
+from corpus.settings import check
 from training.model import ModelConfig
 from training.sequence import Specials
 
@@ -26,8 +27,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 def model_config(
     preset: str, *, vocab: int, channels: int, specials: Specials, **overrides: Any
 ) -> ModelConfig:
-    """A preset completed by what the data fixes; pydantic names any unknown override."""
+    """A preset completed by what the data fixes.
+
+    Raises:
+        UserError: an unknown preset or override, or values that do not go together.
+    """
     if preset not in PRESETS:
         raise UserError(f"model preset {preset!r} is unknown: choose one of {', '.join(PRESETS)}")
     data = {"vocab": vocab, "channels": channels, "specials": specials}
-    return ModelConfig(**(PRESETS[preset] | data | overrides))
+    return check(ModelConfig, PRESETS[preset] | data | overrides, "config model.change")

@@ -31,7 +31,7 @@ from corpus.shards import ShardSet
 from training import checkpoint
 from training.config import RunConfig, load_config
 from training.model import TV2TV
-from training.samples import Samples, meta_text
+from training.samples import Samples, meta_text, shape_of
 from training.sequence import Latent
 from training.tokenizer import Tokenizer
 from training.weights import load_model
@@ -165,7 +165,7 @@ def make_head(shards: ShardSet, samples: Samples, tokenizer: Tokenizer) -> Head:
     """The head of a run on these samples."""
     lengths = [len(text.meta) for text in samples.texts]
     lengths += [len(span.tokens) for text in samples.texts for span in text.spans]
-    shapes = {(e.latent_shape[0], e.latent_shape[2], e.latent_shape[3]) for e in samples.entries}
+    shapes = {shape_of(entry) for entry in samples.entries}
     recipe = shards.manifest.get("recipe")
     return Head(
         clock=shards.clock,
@@ -188,15 +188,15 @@ def begin(
     tokenizer: Tokenizer,
     frames: Sequence[StartFrame],
 ) -> None:
-    """Write all that does not change during a run."""
-    write_text(folder.config, config.to_yaml())
+    """Write all that does not change from step to step; the head last, which makes it a run."""
     tokenizer.save(folder.tokenizer)
     _write_frames(folder.start_frames, frames, from_description(head.codec))
+    write_text(folder.config, config.to_yaml())
     write_text(folder.head, json.dumps(head.to_json(), indent=2) + "\n")
 
 
 def read_config(folder: RunFolder) -> RunConfig:
-    """The config that a run was begun with."""
+    """The config that a run was begun with, or resumed with the last time."""
     return load_config(folder.config)
 
 
@@ -215,6 +215,8 @@ def read_head(folder: RunFolder) -> Head:
 def load_run(root: Path) -> Run:
     """Open a run at its newest checkpoint, with the averaged weights.
 
+    Settings of this process, like the threads of torch, stay as they are.
+
     Raises:
         UserError: no run, no checkpoint yet, a damaged file, or another codec than it was made for.
     """
@@ -223,23 +225,28 @@ def load_run(root: Path) -> Run:
     place = checkpoint.latest(folder.checkpoints)
     if place is None:
         raise UserError(f"{root} has no checkpoint yet: train first")
-    config = read_config(folder)
-    config.set_threads()
     return Run(
         root=root,
-        config=config,
+        config=read_config(folder),
         head=head,
         tokenizer=Tokenizer.load(folder.tokenizer, head.tokenizer),
         codec=from_description(head.codec),
         model=load_model(place),
         step=checkpoint.read_state(place)["step"],
-        start_frames=_read_frames(folder.start_frames),
+        start_frames=read_start_frames(folder),
     )
 
 
-def choose_start_frames(shards: ShardSet, config: RunConfig) -> tuple[StartFrame, ...]:
-    """The first validation start frames of the index, whose order is random already."""
-    entries = [entry for entry in shards.entries if entry.split == "validation"]
+def choose_start_frames(shards: ShardSet, head: Head, config: RunConfig) -> tuple[StartFrame, ...]:
+    """The first validation start frames of the index, whose order is random already.
+
+    Only of shapes that were trained on; others may not even divide into tokens.
+    """
+    entries = [
+        entry
+        for entry in shards.entries
+        if entry.split == "validation" and shape_of(entry) in head.shapes
+    ]
     return tuple(
         StartFrame(
             name=f"start-{number:02d}",
@@ -263,12 +270,14 @@ def _write_frames(folder: Path, frames: Sequence[StartFrame], codec: Codec) -> N
     write_text(folder / "frames.json", json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
 
 
-def _read_frames(folder: Path) -> tuple[StartFrame, ...]:
+def read_start_frames(folder: RunFolder) -> tuple[StartFrame, ...]:
+    """The start frames that a run stored; UserError when they cannot be read."""
+    place = folder.start_frames
     try:
-        rows = json.loads((folder / "frames.json").read_text(encoding="utf-8"))
-        latents = load_file(folder / "frames.safetensors")
+        rows = json.loads((place / "frames.json").read_text(encoding="utf-8"))
+        latents = load_file(place / "frames.safetensors")
         return tuple(
             StartFrame(row["name"], row["key"], row["meta"], latents[row["name"]]) for row in rows
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise UserError(f"{folder} cannot be read: {error!r}") from error
+        raise UserError(f"{place} cannot be read: {error!r}") from error

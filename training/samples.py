@@ -59,7 +59,7 @@ class Samples:
         return LengthIndex(
             keys=tuple(entry.key for entry in self.entries),
             shards=np.array([names[entry.shard] for entry in self.entries], dtype=np.int64),
-            shapes=tuple(_without_time(entry) for entry in self.entries),
+            shapes=tuple(shape_of(entry) for entry in self.entries),
             offsets=np.cumsum([0, *map(len, windows)]),
             chunks=np.array([m for each in windows for m, _ in each], dtype=np.int64),
             costs=np.array([slots for each in windows for _, slots in each], dtype=np.int64),
@@ -123,6 +123,7 @@ def _windows(text: Text, config: SequenceConfig) -> Iterator[tuple[int, tuple[in
         yield end, (slots.text, slots.clean, slots.noisy)
 
 
-def _without_time(entry: Entry) -> tuple[int, int, int]:
+def shape_of(entry: Entry) -> tuple[int, int, int]:
+    """Shape of a sample's latent without time, (C, h, w)."""
     channels, _, height, width = entry.latent_shape
     return channels, height, width

@@ -1,22 +1,25 @@
 """The loop and the run folder: what is learned, told, and refused."""
 
+import contextlib
 import io
 import json
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from corpora import arena_shards, small_config
 
 from corpus.errors import UserError
 from training import checkpoint
-from training.api import train
+from training.api import generate, train
 from training.metrics import MetricsLog, Progress, clock, read_lines
 from training.optimise import learning_rate
+from training.run_folder import load_run
 from training.tokenizer import train_tokenizer
 from training.train import Stop
 
@@ -25,6 +28,23 @@ from training.train import Stop
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus") / "main"
     return arena_shards(folder, 16, chunks=4, validation=0.2)
+
+
+@contextlib.contextmanager
+def stopped_after(step: int, number: signal.Signals = signal.SIGTERM) -> Iterator[None]:
+    """A signal comes while this step is applied."""
+    from training import train as loop
+
+    done = loop.update
+
+    def update(state: Any, *rest: Any) -> None:
+        done(state, *rest)
+        if state.step == step:
+            os.kill(os.getpid(), number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "update", update)
+        yield
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
@@ -83,21 +103,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_ends(
-    number: signal.Signals, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from training import train as loop
-
-    done = loop.update
-
-    def update(state: Any, *rest: Any) -> None:
-        done(state, *rest)
-        if state.step == 3:
-            os.kill(os.getpid(), number)
-
-    monkeypatch.setattr(loop, "update", update)
+def test_a_signal_saves_and_ends(number: signal.Signals, shards: Path, tmp_path: Path) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit) as end, stopped_after(3, number):
         train(small_config(steps=50), shards, tmp_path / "run")
     assert end.value.code == 128 + number
     assert signal.getsignal(number) == before
@@ -152,16 +160,101 @@ def test_what_would_mix_runs_is_refused(shards: Path, tmp_path: Path) -> None:
     assert rows(run) == before
 
 
-def test_a_model_that_does_not_fit_is_refused(shards: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"model": {"change": {"factor": 2}}}, "does not divide latents of 3 x 3"),
+        ({"model": {"change": {"wings": 2}}}, "wings is no key"),
+        ({"model": {"change": {"width": 32, "heads": 3}}}, "heads=3"),
+        ({"model": {"change": {"width": 30, "heads": 2}}}, "even width"),
+        ({"model": {"change": {"width": 32, "heads": 64}}}, "heads=64"),
+        ({"model": {"change": {"vocab": 9, "channels": 3}}}, "channels, vocab cannot be set"),
+        ({"optimizer": {"betas": [0.9, 1.5]}}, "betas"),
+        ({"optimizer": {"lr": float("inf")}}, "finite"),
+        ({"rows": {"text": 3}}, "raise the row budgets"),
+        ({"runtime": {"device": "cuda"}}, "torch sees no CUDA device"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_and_leaves_nothing(
+    change: dict[str, Any],
+    match: str,
+    shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    refused(lambda: train(small_config(**change), shards, tmp_path / "run"), match)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_is_no_folder_for_a_run(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("mine")
+    for out in (tmp_path / "notes", tmp_path / "notes" / "run"):
+        refused(lambda out=out: train(small_config(), shards, out), "notes is a file")
+
+
+def test_sample_films_are_made_before_the_first_checkpoint(shards: Path, tmp_path: Path) -> None:
+    """Of the model as it is, with the settings that this command was given."""
+    begun = small_config(steps=3, sampling={"guidance": 2.0, "steps": 1, "start_frames": 1})
+    with pytest.raises(SystemExit), stopped_after(1):
+        train(begun, shards, tmp_path / "run")
+    now = small_config(
+        steps=3,
+        sampling={"guidance": 5.0, "steps": 2, "start_frames": 2},
+        runtime={"workers": 0, "device": "cpu", "threads": 1, "sample_every": 2},
+    )
+    run = train(now, shards, tmp_path / "run", resume=True)
+    films = sorted((run / "samples").glob("*.json"))
+    assert [path.name for path in films] == ["step-00000002.json", "step-00000003.json"]
+    made = [json.loads(path.read_text())["made"] for path in films]
+    assert [(each["step"], each["guidance"], each["steps"]) for each in made] == [
+        (2, 5.0, 2),
+        (3, 5.0, 2),
+    ]
+    last = generate(run, "", None, [], 4.0, tmp_path / "film.mp4")
+    assert films[-1].read_bytes() == last["transcript"].read_bytes()
+    assert films[-1].with_suffix(".mp4").read_bytes() == last["film"].read_bytes()
+
+
+def test_a_resumed_run_keeps_the_settings_that_it_was_resumed_with(
+    shards: Path, tmp_path: Path
+) -> None:
+    run = train(small_config(steps=1), shards, tmp_path / "run")
+    sampling = {"guidance": 5.0, "steps": 3, "start_frames": 1}
+    train(small_config(steps=1, sampling=sampling), shards, run, resume=True)
+    loaded = load_run(run)
+    assert (loaded.config.sampling.guidance, loaded.config.sampling.steps) == (5.0, 3)
+    assert len(loaded.start_frames) == 1
+
+
+def test_sample_films_need_a_start_frame(shards: Path, tmp_path: Path) -> None:
+    runtime = {"workers": 0, "device": "cpu", "threads": 1, "sample_every": 2}
+    without = arena_shards(tmp_path / "shards", 4, chunks=4)
     refused(
-        lambda: train(small_config(model={"change": {"factor": 2}}), shards, tmp_path / "run"),
-        "does not divide latents of 3 x 3",
+        lambda: train(small_config(runtime=runtime), without, tmp_path / "run"),
+        "sample_every=2, but there is no start frame",
     )
     refused(
-        lambda: train(small_config(model={"change": {"wings": 2}}), shards, tmp_path / "run"),
-        "wings",
+        lambda: train(
+            small_config(runtime=runtime, sampling={"start_frames": 0}), shards, tmp_path / "run"
+        ),
+        "sample_every=2, but there is no start frame",
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_opening_a_run_changes_nothing_else(shards: Path, tmp_path: Path) -> None:
+    runtime = {"workers": 0, "device": "cpu", "threads": 2}
+    before = torch.get_num_threads()
+    try:
+        run = train(small_config(steps=1, runtime=runtime), shards, tmp_path / "run")
+        torch.set_num_threads(1)
+        load_run(run)
+        assert torch.get_num_threads() == 1
+        generate(run, "", None, [], 0.25, tmp_path / "film.mp4")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_metrics_of_steps_that_were_lost_are_taken_back(tmp_path: Path) -> None:
