@@ -21,13 +21,14 @@ class Answered:
     """A unit of work that has rows.
 
     Attributes:
-        stage: position of the stage.
+        stage, key: position of the stage, and name of the unit of work.
         unit: id of the unit's entity (the video, or the clip).
         subjects: ids whose fate this unit of work decides.
         advanced: how many records went on.
     """
 
     stage: int
+    key: str
     unit: str
     subjects: tuple[str, ...]
     rows: Sequence[Row]
@@ -110,7 +111,7 @@ def _walk(
         if stale:
             found.stale.append((position, key))
         if counts and rows is not None and not stale:
-            found.answered.append(Answered(position, unit, subjects, rows, len(onward)))
+            found.answered.append(Answered(position, key, unit, subjects, rows, len(onward)))
         elif counts:
             found.waiting.append(Waiting(position, key, unit, subjects, record))
             counts = False

@@ -180,7 +180,17 @@ def _stream(
     first = min(one.stage for one in found.waiting)
     phase = next(part for part in phases(plan.stages, cluster) if first in part)
     positions = range(first, phase.stop)
-    links = [Link(i, plan.stages[i], plan.tables[i], stored[i]) for i in positions]
+    # Every worker gets a copy of what is known. What the replay went past does not come again.
+    past = {(one.stage, one.key) for one in found.answered}
+    links = [
+        Link(
+            i,
+            plan.stages[i],
+            plan.tables[i],
+            {key: part for key, part in stored[i].parts.items() if (i, key) not in past},
+        )
+        for i in positions
+    ]
     ready = [one for one in found.waiting if one.stage in positions]
     stream(links, ready, cluster, folder / NOTES, on_events)
 

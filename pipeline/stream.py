@@ -24,7 +24,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from pipeline.faults import RunError, read_fatal
 from pipeline.plan import Cluster
 from pipeline.replay import Waiting
-from pipeline.tables import Stored, Table
+from pipeline.tables import Table
 from pipeline.worker import Event, Job, Worker, flow
 from stages.stage import Stage
 
@@ -36,12 +36,16 @@ POLL_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Link:
-    """One stage of the stream with its place in the plan and what is durable of it."""
+    """One stage of the stream with its place in the plan.
+
+    Attributes:
+        known: part name by key, of what is durable and may be asked for.
+    """
 
     position: int
     stage: Stage
     table: Table
-    stored: Stored
+    known: dict[str, str]
 
 
 def usable_cores() -> int:
@@ -171,7 +175,7 @@ def _dataset(
             link.position,
             link.table,
             notes / link.stage.name,
-            link.stored.parts,
+            link.known,
             report,
         )
         data = data.map_batches(

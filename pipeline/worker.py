@@ -53,7 +53,7 @@ class Job:
     Attributes:
         position: of the stage in the plan.
         notes: folder of this run and stage for attempt marks and faults.
-        known: part name by key, of everything durable before the run.
+        known: part name by key, of what was durable before the run and may be asked for.
         report: called with one event per batch.
     """
 

@@ -153,7 +153,7 @@ def test_an_example_is_of_its_own_level(status: Status) -> None:
     ]
     units = [(1, "v", ("v",), 1), (2, "v", ("s",), 0), (0, "w", ("w",), 0)]
     answered = [
-        Answered(stage, unit, subjects, said, advanced)
+        Answered(stage, f"{stage}-{unit}", unit, subjects, said, advanced)
         for (stage, unit, subjects, advanced), said in zip(units, rows, strict=True)
     ]
     sources = (Source("v.mp4", "", video_id="v"), Source("w.mp4", "", video_id="w"))
