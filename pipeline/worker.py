@@ -207,7 +207,7 @@ class Worker:
             ) from error
 
     def _process(self, records: Sequence[Record]) -> list[list[Row]]:
-        answers = self._stage.process(records)
+        answers = self._stage.process([self._stage.seen(record) for record in records])
         if len(answers) != len(records):
             raise RunError(
                 f"stage {self._stage.name} answered {len(answers)} of {len(records)} records: "

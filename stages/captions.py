@@ -18,12 +18,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import av
+import cv2
+import decord
 import pyarrow as pa
 from pydantic import field_validator
 
 import vlm_prompts
 from corpus.errors import UserError
-from corpus.ids import content_id
 from corpus.rows import Level, Outcome, Row
 from stages import text_rules
 from stages.captioning.backend import OK, CaptionAnswer, CaptionBackend, CaptionRequest
@@ -31,6 +33,7 @@ from stages.captioning.chains import Chain, converse
 from stages.captioning.given import NO_CAPTION, GivenBackend, GivenConfig
 from stages.captioning.motion import MotionBackend, MotionConfig
 from stages.captioning.sight import Known, Sight
+from stages.libraries import versions
 from stages.stage import ClipStage, Context, Record, Resources, StageConfig, by_id
 
 LATER = ("vllm", "server")
@@ -89,7 +92,8 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
     name = "captions"
     version = "1"
     level = "segment"
-    reads = ("clip_id", "clip_sha256", "segments")
+    reads = ("clip_id", "clip_sha256", "chunks", "segments")
+    aids = (*ClipStage.aids, "timeline")
     Config = CaptionsConfig
     writes: ClassVar[pa.Schema] = pa.schema(
         [
@@ -111,7 +115,7 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
 
     @property
     def resources(self) -> Resources:
-        looks = self.backend.view.fps > 0
+        looks = self._looks()
         return Resources(cpus=1.0, batch=4) if looks else Resources(cpus=0.25, batch=64)
 
     def identity(self) -> dict[str, Any]:
@@ -120,12 +124,15 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
             "backend": {"name": self.config.backend, **self.backend.identity()},
             "prompt": [self._prompt_name(), asked],
             "rules": text_rules.VERSION,
+            "pictures": versions(av, cv2, decord) if self._looks() else None,
         }
 
-    def key(self, record: Record) -> str:
-        """A timeline is content only for the backend that reads it."""
-        timeline = record["timeline_sha256"] if self._reads_timeline() else None
-        return content_id(super().key(record), timeline)
+    def content(self, record: Record) -> Record:
+        """A timeline, and where the clip lies in it, are content only for who reads it."""
+        read = super().content(record)
+        if self._reads_timeline():
+            read |= {name: record[name] for name in ("timeline_sha256", "start")}
+        return read
 
     def open(self) -> None:
         self.backend.open()
@@ -157,6 +164,9 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
         return [{**record, **{f"meta_{k}": meta.columns[k] for k in kept}, "segments": segments}]
 
     # -- asking ---------------------------------------------------------------------------------
+
+    def _looks(self) -> bool:
+        return self.backend.view.fps > 0
 
     def _reads_timeline(self) -> bool:
         return isinstance(self.backend, GivenBackend)
@@ -231,7 +241,7 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
         return self._reads_timeline() and (request.kind == "clip" or self.config.given.allow_empty)
 
     def _rows(self, record: Record, said: Sequence[Said]) -> list[Row]:
-        meta = _row("clip", record["shot_id"], record["clip_id"], said[0])
+        meta = _row("clip", None, record["clip_id"], said[0])
         segments = zip(record["segments"], said[1:], strict=True)
         return [
             meta,
@@ -239,7 +249,7 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
         ]
 
 
-def _row(level: Level, parent: str, name: str, said: Said) -> Row:
+def _row(level: Level, parent: str | None, name: str, said: Said) -> Row:
     outcome: Outcome = "ok" if said.reason is None else "failed"
     if said.reason == NO_CAPTION:
         outcome = "filtered"

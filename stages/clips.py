@@ -77,7 +77,11 @@ class ClipsStage(VideoStage[ClipsConfig]):
     name = "clips"
     version = "2"
     level = "clip"
-    reads = ("video_id", "shots")
+    reads = (
+        *("video_id", "stream", "width", "height", "transfer", "matrix", "time_base"),
+        "shots",
+    )
+    aids = (*VideoStage.aids, "timing", "packets")
     makes = "clip"
     Config = ClipsConfig
     writes: ClassVar[pa.Schema] = pa.schema(
@@ -109,6 +113,12 @@ class ClipsStage(VideoStage[ClipsConfig]):
     def identity(self) -> dict[str, Any]:
         config = self.config.model_dump(mode="json", exclude={"timeout", "memory"})
         return {**config, **self._encoder()}
+
+    def content(self, record: Record) -> Record:
+        """Of a shot its place is read, never what found it."""
+        read = ("shot_id", "start_pts", "end_pts", "start", "end")
+        shots = [{name: shot[name] for name in read} for shot in record["shots"]]
+        return {**super().content(record), "shots": shots}
 
     def subjects(self, record: Record) -> list[str]:
         return [shot["shot_id"] for shot in record["shots"]]

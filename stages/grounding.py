@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import av
+import decord
 import numpy as np
 import open_clip
+import PIL
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -22,6 +25,7 @@ from corpus.clock import Clock
 from corpus.errors import UserError
 from corpus.ids import sha256_file
 from corpus.video import read_video
+from stages.libraries import versions
 
 FILES = ("open_clip_config.json", "open_clip_model.safetensors")
 VERSION = "1"
@@ -58,7 +62,7 @@ class Grounding:
         """The model by content, never by where it lies."""
         return {
             "version": VERSION,
-            "open_clip": open_clip.__version__,
+            **versions(av, decord, open_clip, PIL, torch),
             "revision": self._revision,
             "frames": self._frames,
         }

@@ -17,12 +17,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
 
+import av
 import pyarrow as pa
 from pydantic import Field
 
 from corpus.rows import Row
 from stages.child import ChildTrouble, run, twice
 from stages.foreign import DEMUXERS, Unfit, reading_limits
+from stages.libraries import versions
 from stages.media_time import is_sane
 from stages.stage import Record, Resources, StageConfig, VideoStage, merged
 
@@ -90,7 +92,8 @@ class ProbeStage(VideoStage[ProbeConfig]):
         return Resources(cpus=1.0, batch=4)
 
     def identity(self) -> dict[str, Any]:
-        return self.config.model_dump(mode="json", exclude={"timeout", "memory"})
+        config = self.config.model_dump(mode="json", exclude={"timeout", "memory"})
+        return {**config, **versions(av), "libav": av.library_versions}
 
     def process(self, records: Sequence[Record]) -> list[list[Row]]:
         return [[self._probe(record)] for record in records]

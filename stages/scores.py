@@ -89,11 +89,11 @@ class ScoresStage(ClipStage[ScoresConfig]):
             found["grounding"] = self.grounding.identity()
         return found
 
-    def key(self, record: Record) -> str:
+    def content(self, record: Record) -> Record:
         """Of a caption its words are read, never where they came from."""
         read = ("segment_id", "a", "b", "text")
         segments = [{name: segment[name] for name in read} for segment in record["segments"]]
-        return super().key({**record, "segments": segments})
+        return {**super().content(record), "segments": segments}
 
     def open(self) -> None:
         if self.grounding:

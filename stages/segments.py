@@ -4,6 +4,9 @@ import itertools
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import av
+import cv2
+import decord
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -14,6 +17,7 @@ from corpus.ids import segment_id
 from corpus.rows import Row
 from corpus.video import read_video
 from stages.captioning.novelty import novelty
+from stages.libraries import versions
 from stages.stage import ClipStage, Context, Record, Resources, StageConfig, children
 
 Spans = list[tuple[int, int]]
@@ -72,7 +76,8 @@ class SegmentsStage(ClipStage[SegmentsConfig]):
     def identity(self) -> dict[str, Any]:
         if self.config.mode == "fixed":
             return {"mode": "fixed", "chunks": self.target, "remainder": self.config.remainder}
-        return {"mode": "adaptive", "chunks": self.target, "bounds": list(self.bounds)}
+        how = {"mode": "adaptive", "chunks": self.target, "bounds": list(self.bounds)}
+        return {**how, **versions(av, cv2, decord)}
 
     def process(self, records: Sequence[Record]) -> list[list[Row]]:
         return [self._one(record) for record in records]

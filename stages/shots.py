@@ -18,13 +18,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+import cv2
 import decord
 import numpy as np
 import pyarrow as pa
+import scenedetect
 from pydantic import Field, model_validator
 
 from corpus.errors import UserError
-from corpus.ids import content_id, shot_id
+from corpus.ids import shot_id
 from corpus.rows import Row
 from corpus.timeline import read_timeline
 from corpus.video import ffmpeg_build
@@ -42,6 +44,7 @@ from stages.boundaries import (
 )
 from stages.child import Child, ChildTrouble, Ended, twice
 from stages.foreign import Unfit, decoder, decoding_limits
+from stages.libraries import versions
 from stages.media_time import Ticks, first_from, is_sane, write_timing
 from stages.pictures import Frames
 from stages.stage import Record, Resources, StageConfig, VideoStage, children
@@ -104,7 +107,8 @@ class ShotsStage(VideoStage[ShotsConfig]):
     name = "shots"
     version = "1"
     level = "shot"
-    reads = ("video_id",)
+    reads = ("video_id", "stream", "packets", "fps", "time_base", "end_pts")
+    aids = (*VideoStage.aids, "timeline")
     makes = "timing"
     Config = ShotsConfig
     writes: ClassVar[pa.Schema] = pa.schema(
@@ -126,11 +130,15 @@ class ShotsStage(VideoStage[ShotsConfig]):
 
     def identity(self) -> dict[str, Any]:
         config = self.config.model_dump(mode="json", exclude={"timeout", "memory"})
-        return {**config, "ffmpeg": ffmpeg_build(), "proxy": [_TELL, *PROXY_SIZE, *_PROXY]}
+        found = {**config, "ffmpeg": ffmpeg_build(), "proxy": [_TELL, *PROXY_SIZE, *_PROXY]}
+        return found if self.config.given else {**found, **versions(cv2, decord, scenedetect)}
 
-    def key(self, record: Record) -> str:
-        read = (*self.reads, "timeline_sha256") if self.config.given else self.reads
-        return content_id(self.name, {column: record[column] for column in read})
+    def content(self, record: Record) -> Record:
+        """A timeline is content only where it is read."""
+        read = super().content(record)
+        if self.config.given:
+            read["timeline_sha256"] = record["timeline_sha256"]
+        return read
 
     def process(self, records: Sequence[Record]) -> list[list[Row]]:
         return [self._shots(record) for record in records]

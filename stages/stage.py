@@ -75,6 +75,8 @@ class Stage(ABC, Generic[C]):
         unit: what one record is.
         level: the level of the entities in the rows.
         reads: record columns that determine the result; they make the key, by content.
+        aids: columns that `process` gets besides, where there are any, and that can change no
+            result: where a file lies, what a time limit is reckoned from.
         writes: the stage's own columns.
         makes: the column of the records it passes on that names the media file it made, if any.
         Config: its config model.
@@ -85,6 +87,7 @@ class Stage(ABC, Generic[C]):
     unit: ClassVar[Literal["video", "clip"]]
     level: ClassVar[Level]
     reads: ClassVar[tuple[str, ...]]
+    aids: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[pa.Schema]
     makes: ClassVar[str | None] = None
     Config: ClassVar[type[StageConfig]]
@@ -110,9 +113,18 @@ class Stage(ABC, Generic[C]):
             self.name, self.version, {"clock": self.context.clock.to_json(), **self.identity()}
         )
 
+    def content(self, record: Record) -> Record:
+        """What determines the result. Override to leave out parts of a column."""
+        return {column: record[column] for column in self.reads}
+
     def key(self, record: Record) -> str:
         """Name of this unit of work: the content it reads, never the decisions that chose it."""
-        return content_id(self.name, {column: record[column] for column in self.reads})
+        return content_id(self.name, self.content(record))
+
+    def seen(self, record: Record) -> Record:
+        """All that `process` gets of a record: nothing that the key does not name, but `aids`."""
+        aids = {column: record[column] for column in self.aids if column in record}
+        return {**aids, **self.content(record)}
 
     @abstractmethod
     def subjects(self, record: Record) -> list[str]:
@@ -153,15 +165,20 @@ class VideoStage(Stage[C]):
     """Unit: one video file."""
 
     unit = "video"
+    aids: ClassVar[tuple[str, ...]] = ("path", "uri")
 
     def subjects(self, record: Record) -> list[str]:
         return [record["video_id"]]
 
 
 class ClipStage(Stage[C]):
-    """Unit: one normalised clip."""
+    """Unit: one normalised clip.
+
+    A row about a clip names no parent: the same clip may come from another shot tomorrow.
+    """
 
     unit = "clip"
+    aids: ClassVar[tuple[str, ...]] = ("clip",)
 
     def subjects(self, record: Record) -> list[str]:
         return [record["clip_id"]]

@@ -71,14 +71,14 @@ class VerdictsStage(ClipStage[VerdictsConfig]):
     def resources(self) -> Resources:
         return Resources(cpus=0.25, batch=64)
 
-    def key(self, record: Record) -> str:
-        """Scores are judged, and what the captions stage said; never the words."""
+    def content(self, record: Record) -> Record:
+        """Scores are judged, and what the captions stage said; of words, only if there are any."""
         read = ("segment_id", "scores", "verdict")
         segments = [
-            {**{name: segment[name] for name in read}, "silent": not segment["text"]}
+            {**{name: segment[name] for name in read}, "text": bool(segment["text"])}
             for segment in record["segments"]
         ]
-        return super().key({**record, "segments": segments})
+        return {**super().content(record), "segments": segments}
 
     def process(self, records: Sequence[Record]) -> list[list[Row]]:
         return [

@@ -240,7 +240,7 @@ class Latents(_Fake, ClipStage[FakeConfig]):
         for record in records:
             self.note(record["clip_id"])
         return [
-            [Row("clip", r["shot_id"], r["clip_id"], columns={"codec": "fake"})] for r in records
+            [Row("clip", None, r["clip_id"], columns={"codec": "fake"})] for r in records
         ]
 
     def advance(self, record: Record, rows: Sequence[Row]) -> list[Record]:

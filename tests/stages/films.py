@@ -114,6 +114,7 @@ def source(path: Path, shots: Sequence[tuple[float, float]] = ()) -> Record:
         "uri": path.name,
         "path": os.fspath(path),
         "size": path.stat().st_size,
+        "mtime_ns": path.stat().st_mtime_ns,
         "meta": {},
         "timeline": None if sidecar is None else str(sidecar),
         "timeline_sha256": None if sidecar is None else "0" * 64,
@@ -128,7 +129,7 @@ def probe(folder: Path, record: Record, **config: Any) -> tuple[Row, list[Record
     stage = ProbeStage(
         ProbeConfig(**{"min_seconds": 0.1, "min_size": 16} | config), context(folder)
     )
-    ((row,),) = stage.process([record])
+    ((row,),) = stage.process([stage.seen(record)])
     return row, stage.advance(record, [row])
 
 
@@ -136,7 +137,7 @@ def shots(folder: Path, record: Record, **config: Any) -> tuple[list[Row], list[
     """Shots of a probed record; by its timeline where it has one."""
     settings = {"detectors": (Given(),)} if record["timeline"] else {}
     stage = ShotsStage(ShotsConfig(**settings | config), context(folder))
-    (rows,) = stage.process([record])
+    (rows,) = stage.process([stage.seen(record)])
     return rows, stage.advance(record, rows)
 
 
@@ -144,7 +145,7 @@ def clips(folder: Path, record: Record, **config: Any) -> tuple[list[Row], list[
     """Clips of a record that has shots."""
     settings = {"min_seconds": 1.0, "max_seconds": 4.0, "buckets": ((96, 96),)} | config
     stage = ClipsStage(ClipsConfig(**settings), context(folder))
-    (rows,) = stage.process([record])
+    (rows,) = stage.process([stage.seen(record)])
     return rows, stage.advance(record, rows)
 
 
