@@ -13,7 +13,7 @@ from training.config import RunConfig
 from training.evaluate import Obedience, measure
 from training.film import film_of, write
 from training.loader import Loader, Recipe
-from training.metrics import MetricsLog
+from training.metrics import MetricsLog, tell
 from training.model import TV2TV
 from training.optimise import State, averaged, fresh
 from training.presets import model_config
@@ -63,7 +63,7 @@ def train(config: RunConfig, shards: Path, out: Path, *, resume: bool = False) -
         _check_empty(folder)
         learned = [entry for entry in data.entries if entry.split == "train"]
         tokenizer = train_tokenizer(_texts(learned), config.tokenizer.size)
-    samples = Samples(data, "train", config.captions, tokenizer)
+    samples = Samples(data, "train", config, tokenizer)
     head = read_head(folder) if begun else make_head(data, samples, tokenizer)
     as_stored = begun and read_config(folder) == config
     frames = read_start_frames(folder) if as_stored else choose_start_frames(data, head, config)
@@ -81,6 +81,8 @@ def train(config: RunConfig, shards: Path, out: Path, *, resume: bool = False) -
     # What can be wrong with config and shards has shown by now, before anything is written.
     if not as_stored:
         begin(folder, config, head, tokenizer, frames)
+    if samples.left_out.cut_chunks:
+        tell(str(samples.left_out))
     log = MetricsLog(folder.metrics, state.step)
 
     def so_far(now: State) -> Run:

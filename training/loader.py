@@ -10,7 +10,6 @@ import multiprocessing
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -112,9 +111,9 @@ class Loader:
         self._workers, self._rank, self._world = workers, rank, world
         self._plans: dict[int, Plan] = {}
 
-    @cached_property
+    @property
     def index(self) -> LengthIndex:
-        return self._samples.index(self._recipe.sequence)
+        return self._samples.index
 
     def plan(self, epoch: int) -> Plan:
         """The pack plan of an epoch; the last one asked for is kept."""

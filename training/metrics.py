@@ -41,6 +41,12 @@ def read_lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").split("\n")[:-1]
 
 
+def tell(text: str) -> None:
+    """A line for the person watching."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
 class Progress:
     """One line that lives in a terminal, or a plain line now and then elsewhere."""
 

@@ -39,14 +39,16 @@ class LengthIndex:
         keys: sample keys, (N,).
         shards: shard of each sample, (N,); shuffling keeps samples of near shards together.
         shapes: latent shape without time, one (channels, height, width) per sample.
+        clips: chunks of each sample's whole clip, (N,).
         offsets: windows of sample i are ``offsets[i]:offsets[i + 1]``, (N + 1,).
-        chunks: length of each window, ascending within a sample, the last being the clip, (W,).
+        chunks: length of each window, ascending within a sample, (W,).
         costs: slots that each window takes of each part of a row, (W, parts).
     """
 
     keys: tuple[str, ...]
     shards: Ints
     shapes: tuple[tuple[int, int, int], ...]
+    clips: Ints
     offsets: Ints
     chunks: Ints
     costs: Ints
@@ -57,12 +59,36 @@ class LengthIndex:
     @property
     def fingerprint(self) -> str:
         """Name by content; a run that resumes must find the same one."""
-        arrays = (self.shards, self.offsets, self.chunks, self.costs)
+        arrays = (self.shards, self.clips, self.offsets, self.chunks, self.costs)
         return content_id(
             "lengths",
             sha256_bytes("\n".join(self.keys).encode()),
             sha256_bytes(np.array(self.shapes, dtype="<i8").tobytes()),
             *(sha256_bytes(each.astype("<i8").tobytes()) for each in arrays),
+        )
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What no row shows, since clips are longer than an empty row has room for.
+
+    Attributes:
+        clips, chunks: how many there are.
+        cut_clips: clips of which only a beginning is shown.
+        cut_chunks: chunks that are not shown.
+    """
+
+    clips: int
+    cut_clips: int
+    chunks: int
+    cut_chunks: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.cut_clips:,} of {self.clips:,} clips are longer than a row: only their "
+            f"beginnings are shown, and {self.cut_chunks:,} of {self.chunks:,} chunks never; raise "
+            "rows.clean, rows.noisy and rows.text, or cut shorter clips (clips.max_seconds in the "
+            "recipe)"
         )
 
 
@@ -76,7 +102,6 @@ class Plan:
         rows: windows of row r are ``rows[r]:rows[r + 1]``.
         steps: rows of step s are ``steps[s]:steps[s + 1]``.
         fill: share of the slots in use, per part.
-        cut: chunks left out because their clip is longer than a row.
     """
 
     epoch: int
@@ -86,7 +111,6 @@ class Plan:
     rows: Ints
     steps: Ints
     fill: dict[str, float]
-    cut: int
 
     def __len__(self) -> int:
         """Steps in this epoch."""
@@ -132,8 +156,6 @@ def plan_epoch(
     Raises:
         UserError: no sample, or one whose shortest window does not fit an empty row.
     """
-    if not len(index):
-        raise UserError("there is no sample to train on: the shards hold none of this split")
     best = longest_windows(index, slots)
     packer = _Packer(index, best, slots, rows_per_step)
     for sample in shuffled(index.shards, shuffle_shards, seed, epoch):
@@ -146,34 +168,51 @@ def plan_epoch(
     windows = best[samples]
     capacity = len(rows) * np.array(list(slots.values()), dtype=np.int64)
     used = index.costs[windows].sum(axis=0)
-    clips = index.chunks[index.offsets[1:] - 1]
     return Plan(
         epoch=epoch,
         samples=samples,
         chunks=index.chunks[windows],
-        whole=index.chunks[windows] == clips[samples],
+        whole=index.chunks[windows] == index.clips[samples],
         rows=np.cumsum([0, *(len(row) for row in rows)]),
         steps=steps,
         fill=dict(zip(slots, (used / np.maximum(capacity, 1)).tolist(), strict=True)),
-        cut=int((clips - index.chunks[best]).sum()),
     )
+
+
+def left_out(index: LengthIndex, slots: Mapping[str, int]) -> LeftOut:
+    """What no row of these slots shows; the same in every epoch. UserError as `plan_epoch`."""
+    cut = index.clips - index.chunks[longest_windows(index, slots)]
+    return LeftOut(len(index), int((cut > 0).sum()), int(index.clips.sum()), int(cut.sum()))
 
 
 def longest_windows(index: LengthIndex, slots: Mapping[str, int]) -> Ints:
     """Per sample the longest window that fits an empty row, as an index into windows, (N,)."""
+    if not len(index):
+        raise UserError("there is no sample to train on: the shards hold none of this split")
     fits: NDArray[np.bool_] = np.all(index.costs <= np.array(list(slots.values())), axis=1)
     best = np.maximum.reduceat(np.where(fits, np.arange(len(fits)), -1), index.offsets[:-1])
-    for sample in np.flatnonzero(best < index.offsets[:-1]):
-        first = int(index.offsets[sample])
-        needs = ", ".join(
-            f"{part} {need} of {room}"
-            for (part, room), need in zip(slots.items(), index.costs[first].tolist(), strict=True)
-        )
-        raise UserError(
-            f"sample {index.keys[sample]}: even its first {int(index.chunks[first])} chunks do not "
-            f"fit a row ({needs}): raise the row budgets, or choose finer captions"
-        )
+    outside = np.flatnonzero(best < index.offsets[:-1])
+    if len(outside):
+        raise UserError(_too_long(index, slots, outside))
     return best
+
+
+def _too_long(index: LengthIndex, slots: Mapping[str, int], outside: Ints) -> str:
+    """Which samples fit no row, and what would let all of them in."""
+    first = index.offsets[outside]
+    most = index.costs[first].max(axis=0).tolist()
+    needs = [
+        f"rows.{part}={need}"
+        for (part, room), need in zip(slots.items(), most, strict=True)
+        if need > room
+    ]
+    return (
+        f"{len(outside)} of {len(index)} samples fit no row, not even their first segment with its "
+        f"words, such as {index.keys[outside[0]]} with {int(index.chunks[first[0]])} chunks: raise "
+        f"the row budgets ({' '.join(needs)}), or have less at a time: fewer words by finer "
+        "captions (captions.every), fewer chunks by shorter segments (segments.seconds in the "
+        "recipe)"
+    )
 
 
 def shuffled(shards: Ints, window: int, seed: int, epoch: int) -> Ints:

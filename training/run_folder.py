@@ -14,7 +14,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,8 @@ class Head:
     Attributes:
         shapes: latent shapes without time that were trained on, (C, h, w), sorted.
         longest: most tokens that any one text has.
-        shards: what the shards are: SHA-256 of their index, and their recipe's name.
+        shards: what the shards are: SHA-256 of their index, and their recipe's name; how much of
+            them is learned from (`training.plan.LeftOut`).
         tokenizer: SHA-256 of the tokenizer.json.
     """
 
@@ -175,7 +176,7 @@ def make_head(shards: ShardSet, samples: Samples, tokenizer: Tokenizer) -> Head:
         shards={
             "index": shards.manifest["index"]["sha256"],
             "recipe": recipe.get("name") if isinstance(recipe, dict) else None,
-            "samples": len(samples.entries),
+            **asdict(samples.left_out),
         },
         tokenizer=tokenizer.sha256,
     )

@@ -1,26 +1,34 @@
 """Samples: what shards hold of one split, and the words that a caption policy shows, as tokens.
 
-Made once per (shards, split, policy, tokenizer) from the index alone; no tar is opened.
+Made once per (shards, split, config, tokenizer) from the index alone; no tar is opened.
+
+Rows come first and words second: of a clip that is longer than a row only as many segments are
+looked at as a row has room for, and the policy is applied to these as if they were the clip. So
+``every: clip`` tells what is shown and nothing that lies beyond, and shares of damaged captions are
+exact among those that can be seen.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
+from corpus.captions import ClipCaptions
 from corpus.clock import Clock
 from corpus.codecs import from_description
 from corpus.errors import UserError
 from corpus.policy import BoundPolicy, Policy, bind
 from corpus.shards import Entry, ShardSet
-from training.plan import LengthIndex, Window
-from training.sequence import SequenceConfig, Span, cost
+from training.config import RunConfig
+from training.plan import LeftOut, LengthIndex, Window, left_out
+from training.sequence import SequenceConfig, Span, cost, room
 from training.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
 class Text:
-    """A sample's words as tokens: what the policy shows, over its whole clip."""
+    """A sample's words as tokens: what the policy shows of as much as a row has room for."""
 
     meta: tuple[int, ...]
     spans: tuple[Span, ...]
@@ -37,29 +45,45 @@ class Item:
 
 
 class Samples:
-    """The samples of one split with the words that a policy shows, as tokens.
+    """The samples of one split with the words that a config shows, as tokens.
 
     Args:
         split: ``train`` or ``validation``.
+        config: of which policy, sequence and rows matter.
 
     Raises:
         UserError: a latent that does not fit the codec, or a policy that the captions cannot fill.
     """
 
-    def __init__(self, shards: ShardSet, split: str, policy: Policy, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, shards: ShardSet, split: str, config: RunConfig, tokenizer: Tokenizer
+    ) -> None:
         check_latents(shards)
+        self._config = config
         self.entries = tuple(entry for entry in shards.entries if entry.split == split)
-        bound = bind(policy, shards.clock, ((e.key, e.captions) for e in self.entries))
+        most = room(config.rows.clean, config.rows.noisy, config.sequence)
+        seen = ((entry.key, _beginning(entry.captions, most)) for entry in self.entries)
+        bound = bind(config.captions, shards.clock, seen)
         self.texts = tuple(_text(entry, bound, tokenizer) for entry in self.entries)
 
-    def index(self, config: SequenceConfig) -> LengthIndex:
+    @cached_property
+    def left_out(self) -> LeftOut:
+        """What no row shows of these samples; UserError where one does not fit at all."""
+        return left_out(self.index, self._config.rows.slots)
+
+    @cached_property
+    def index(self) -> LengthIndex:
         """Lengths of all legal windows: prefixes that end where a span of text ends."""
-        windows = [list(_windows(text, config)) for text in self.texts]
+        windows = [
+            list(_windows(text, entry.chunks, self._config.sequence))
+            for entry, text in zip(self.entries, self.texts, strict=True)
+        ]
         names = {name: i for i, name in enumerate(sorted({e.shard for e in self.entries}))}
         return LengthIndex(
             keys=tuple(entry.key for entry in self.entries),
             shards=np.array([names[entry.shard] for entry in self.entries], dtype=np.int64),
             shapes=tuple(shape_of(entry) for entry in self.entries),
+            clips=np.array([entry.chunks for entry in self.entries], dtype=np.int64),
             offsets=np.cumsum([0, *map(len, windows)]),
             chunks=np.array([m for each in windows for m, _ in each], dtype=np.int64),
             costs=np.array([slots for each in windows for _, slots in each], dtype=np.int64),
@@ -114,12 +138,20 @@ def _text(entry: Entry, bound: BoundPolicy, tokenizer: Tokenizer) -> Text:
     )
 
 
-def _windows(text: Text, config: SequenceConfig) -> Iterator[tuple[int, tuple[int, int, int]]]:
-    """(chunks, slots of text, clean, noisy) of each legal window of a sample, shortest first."""
+def _beginning(captions: ClipCaptions, chunks: int) -> ClipCaptions:
+    """The segments that end within so many chunks; the first one in any case."""
+    within = [segment for segment in captions.segments if segment.b <= chunks]
+    return replace(captions, segments=tuple(within or captions.segments[:1]))
+
+
+def _windows(
+    text: Text, clip: int, config: SequenceConfig
+) -> Iterator[tuple[int, tuple[int, int, int]]]:
+    """(chunks, slots of text, clean, noisy) of each legal window of a clip, shortest first."""
     ends = [span.b for span in text.spans] or [0]
     words = np.cumsum([len(span.tokens) for span in text.spans]) if text.spans else [0]
     for end, count in zip(ends, words, strict=True):
-        slots = cost(len(text.meta), int(count), end, end == ends[-1], config)
+        slots = cost(len(text.meta), int(count), end, end == clip, config)
         yield end, (slots.text, slots.clean, slots.noisy)
 
 

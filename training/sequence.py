@@ -229,6 +229,11 @@ def cost(meta: int, words: int, chunks: int, complete: bool, config: SequenceCon
     return Cost(text=text, clean=1 + chunks, noisy=chunks * config.noisy_copies)
 
 
+def room(clean: int, noisy: int, config: SequenceConfig) -> int:
+    """Most chunks of one document that so many blocks hold; see `cost`."""
+    return min(clean - 1, noisy // config.noisy_copies)
+
+
 def tv2tv(sample: Sample, draws: Draws, config: SequenceConfig, specials: Specials) -> Document:
     """The paper's formulation; see the module's text."""
     words = _dropped_words(sample, draws, config, specials)

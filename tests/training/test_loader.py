@@ -8,16 +8,18 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+import torch
 from corpora import arena_shards, small_config
 from torch import Tensor
 
 from corpus.errors import UserError
 from corpus.ids import sha256_file
-from corpus.policy import Policy
 from corpus.shards import ShardSet
+from training.config import RunConfig
 from training.loader import Loader, Position, Recipe, Step
 from training.rows import Batch, Budget
 from training.samples import Samples
+from training.sequence import NO_TARGET
 from training.tokenizer import train_tokenizer
 
 CONFIG = small_config()
@@ -29,13 +31,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return arena_shards(tmp_path_factory.mktemp("corpus") / "main", 12, chunks=4, per_shard=5)
 
 
-def loader(folder: Path, workers: int = 0, rank: int = 0, world: int = 1) -> Loader:
+def loader(
+    folder: Path, workers: int = 0, rank: int = 0, world: int = 1, config: RunConfig = CONFIG
+) -> Loader:
     shards = ShardSet.open(folder)
-    samples = Samples(shards, "train", Policy(), TOKENIZER)
+    samples = Samples(shards, "train", config, TOKENIZER)
     recipe = Recipe(
-        shards, CONFIG.sequence, TOKENIZER.specials, Budget(**CONFIG.rows.slots), factor=1, seed=3
+        shards, config.sequence, TOKENIZER.specials, Budget(**config.rows.slots), factor=1, seed=3
     )
-    return Loader(samples, recipe, CONFIG.rows, workers=workers, rank=rank, world=world)
+    return Loader(samples, recipe, config.rows, workers=workers, rank=rank, world=world)
 
 
 def tensors(batch: Batch) -> Iterator[Tensor]:
@@ -77,6 +81,27 @@ def test_an_epoch_holds_every_sample_once(folder: Path) -> None:
     keys = [key for step in take(loader(folder), 3) for key in step.keys]
     assert len(keys) == 12
     assert set(keys) == {entry.key for entry in ShardSet.open(folder).entries}
+
+
+def test_a_clip_longer_than_a_row_is_shown_to_where_it_is_cut_and_not_ended(tmp_path: Path) -> None:
+    """EOS belongs to the end of a clip: what follows a cut is not known and not learned."""
+    special = TOKENIZER.specials
+    rows = {"text": 80, "clean": 5, "noisy": 4, "per_step": 4, "per_pass": 4}
+    for chunks, ends in ((4, True), (6, False)):
+        folder = arena_shards(tmp_path / str(chunks), 2, chunks=chunks)
+        shards = ShardSet.open(folder)
+        latents = {entry.key: shards.latent(entry) for entry in shards.entries}
+        (step,) = take(loader(folder, config=small_config(rows=rows)), 1)
+        (batch,) = step.batches
+        for row, (key,) in enumerate(batch.keys):
+            text = batch.text[row]
+            last = int((text == special.eof).nonzero()[-1])
+            assert (special.eos in text) == ends
+            assert batch.target[row, last] == (special.eos if ends else NO_TARGET)
+            assert int((text == special.eof).sum()) == 1 + 4
+            assert torch.equal(
+                batch.clean[row], torch.from_numpy(latents[key][:, 1:5]).transpose(0, 1)
+            )
 
 
 def test_ranks_see_what_one_would(folder: Path) -> None:

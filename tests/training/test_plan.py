@@ -22,6 +22,7 @@ def index(clips: list[tuple[list[int], int, int]]) -> LengthIndex:
         keys=tuple(f"clip{i}" for i in range(len(clips))),
         shards=np.array([shard for _, shard, _ in clips], dtype=np.int64),
         shapes=tuple(SHAPES[shape] for _, _, shape in clips),
+        clips=np.array([ends[-1] for ends in windows], dtype=np.int64),
         offsets=np.cumsum([0, *map(len, windows)]),
         chunks=np.array([m for ends in windows for m in ends], dtype=np.int64),
         costs=np.array(costs, dtype=np.int64),
@@ -118,7 +119,12 @@ def test_a_plan_takes_samples_in_the_shuffled_order() -> None:
 
 def test_a_sample_that_fits_no_row_is_named() -> None:
     lengths = index([([3], 0, 0), ([11], 0, 0)])
-    with pytest.raises(UserError, match=r"clip1.*11 chunks.*clean 12 of 12, noisy 11 of 10"):
+    with pytest.raises(
+        UserError, match=r"1 of 2 samples.*clip1 with 11 chunks.* \(rows\.noisy=11\)"
+    ):
+        make(lengths)
+    lengths = index([([13], 0, 0), ([11], 0, 0)])
+    with pytest.raises(UserError, match=r"2 of 2.*\(rows\.text=42 rows\.clean=14 rows\.noisy=13\)"):
         make(lengths)
 
 
