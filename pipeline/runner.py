@@ -130,16 +130,26 @@ def _drain(
                     names = sorted({plan.stages[position].name for position, _ in now})
                     raise RunError(f"{len(now)} records wait for {', '.join(names)}: no progress")
                 before = now
-                with _shown(plan, left, log, view, lock, computed) as on_events:
+                with _shown(plan, left, log, view, lock) as on_events:
                     _stream(plan, left, stored, cluster, folder, on_events)
                 put_off = read_put_off(folder / NOTES)
+                earlier = stored
                 found, stored = _replay(plan, listing, view)
+                computed += _fresh(plan, earlier, stored)
     finally:  # here, when no worker can write any more
         keys = blameless(folder / NOTES)
         for stage, table in zip(plan.stages, plan.tables, strict=True):
             table.forget(keys.get(stage.name, ()))
     tidy(folder / NOTES)
     return found, dict(computed), put_off
+
+
+def _fresh(plan: Plan, earlier: Sequence[Stored], now: Sequence[Stored]) -> Counter[str]:
+    """Units of work by stage that became durable in between."""
+    pairs = zip(plan.stages, earlier, now, strict=True)
+    return Counter(
+        {stage.name: len(new.answers.keys() - old.answers.keys()) for stage, old, new in pairs}
+    )
 
 
 def _left(plan: Plan, found: Replay, put_off: Sequence[PutOff]) -> Replay | None:
@@ -197,9 +207,9 @@ def _stream(
 
 @contextmanager
 def _shown(
-    plan: Plan, found: Replay, log: EventLog, view: View, lock: Lock, computed: Counter[str]
+    plan: Plan, found: Replay, log: EventLog, view: View, lock: Lock
 ) -> Iterator[Callable[[list[Event]], None]]:
-    """Give the function that takes events: into the log, the sums and the view."""
+    """Give the function that takes events: into the log and the view."""
     names = [stage.name for stage in plan.stages]
     waiting = Counter(plan.stages[one.stage].name for one in found.waiting)
     progress = Progress(names, waiting)
@@ -208,7 +218,6 @@ def _shown(
         log.write(events)
         for event in events:
             progress.add(event)
-            computed[event["stage"]] += event["computed"]
         view.update(progress)
         if lock.lost.is_set():
             _thread.interrupt_main()

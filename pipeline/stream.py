@@ -120,9 +120,10 @@ def stream(
     monitor: Any = ray.remote(num_cpus=0)(_Monitor).remote()
     try:
         data = _dataset(links, waiting, cluster, notes, _Reporter(monitor))
-        with _polling(monitor, on_events):
+        with _polling(monitor, on_events) as broken:
             for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):
-                pass
+                if broken:
+                    break
     except Exception as error:
         known = read_fatal(notes)
         raise known or RunError(f"the stream broke: {type(error).__name__}: {error}") from error
@@ -145,13 +146,14 @@ class _Monitor:
 
 
 class _Reporter:
-    """Sends events to the monitor without waiting."""
+    """Sends events to the monitor and waits until it has them: what a worker passes on after that
+    reaches the driver later, so that the last look finds all events."""
 
     def __init__(self, monitor: Any) -> None:
         self._monitor = monitor
 
     def __call__(self, event: Event) -> None:
-        self._monitor.report.remote(event)
+        ray.get(self._monitor.report.remote(event))
 
 
 def _dataset(
@@ -209,18 +211,27 @@ def _quiet() -> None:
 
 
 @contextmanager
-def _polling(monitor: Any, on_events: Callable[[list[Event]], None]) -> Iterator[None]:
+def _polling(monitor: Any, on_events: Callable[[list[Event]], None]) -> Iterator[list[Exception]]:
+    """Pass events on from a thread; what that raises is in the list at once, and raised at the
+    end."""
     done = threading.Event()
+    broken: list[Exception] = []
 
     def poll() -> None:
-        while not done.wait(POLL_SECONDS):
-            on_events(ray.get(monitor.drain.remote()))
+        try:
+            while not done.wait(POLL_SECONDS):
+                on_events(ray.get(monitor.drain.remote()))
+        except Exception as error:
+            broken.append(error)
 
     thread = threading.Thread(target=poll, name="progress", daemon=True)
     thread.start()
     try:
-        yield
+        yield broken
     finally:
         done.set()
         thread.join()
-        on_events(ray.get(monitor.drain.remote()))
+        if not broken:
+            on_events(ray.get(monitor.drain.remote()))
+    if broken:
+        raise broken[0]

@@ -1,8 +1,10 @@
 """The runner on a real local Ray, with stages small enough to count."""
 
+import errno
 import json
 import shutil
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from corpus.files import write_text
 from pipeline import conservation
 from pipeline.faults import RunError
 from pipeline.plan import Cluster, Plan, phases
-from pipeline.progress import PlainView
+from pipeline.progress import Event, EventLog, PlainView
 from pipeline.replay import replay
 from pipeline.runner import Result, run
 from pipeline.sources import SourceConfig, identify, list_sources
@@ -62,6 +64,7 @@ class TestRun:
         (folder / "copy.mp4").write_bytes((folder / "a.mp4").read_bytes())
         first = run(make_plan(), str(folder), view)
         self._every_input_is_counted(first)
+        self._every_unit_is_in_the_log(first)
         assert calls() == {
             **{"probe": 4, "shots": 2, "clips": 2},
             **{"segments": 3, "words": 3, "latents": 3},
@@ -85,6 +88,18 @@ class TestRun:
 
         elsewhere = run(make_plan("other", tags={"words": "!"}, batch=1), str(folder), view)
         assert records(elsewhere) == records(changed), "batches and order of work leave no trace"
+
+    def _every_unit_is_in_the_log(self, result: Result) -> None:
+        lines = (result.folder / "events.jsonl").read_text().splitlines()
+        logged: Counter[str] = Counter()
+        for event in map(json.loads, lines):
+            if event["event"] == "batch":
+                logged[event["stage"]] += event["computed"]
+        assert logged == result.computed
+        assert result.computed == {
+            **{"probe": 4, "shots": 2, "clips": 2},
+            **{"segments": 3, "words": 3, "latents": 3},
+        }
 
     def _every_input_is_counted(self, result: Result) -> None:
         found = levels(result)
@@ -200,6 +215,21 @@ class TestRun:
         assert levels(mended)["videos"]["filtered"] == {"no_shots": 1}
         computed = {name: number for name, number in mended.computed.items() if number}
         assert computed == dict.fromkeys(["probe", "shots", "words", "latents"], 1)
+
+    def test_a_log_that_cannot_be_written_ends_the_run(
+        self,
+        make_plan: MakePlan,
+        films: Films,
+        view: PlainView,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def refuse(log: EventLog, events: Iterable[Event]) -> None:
+            if any(event["event"] == "batch" for event in events):
+                raise OSError(errno.EIO, "the log cannot be written")
+
+        monkeypatch.setattr(EventLog, "write", refuse)
+        with pytest.raises(RunError, match="the log cannot be written"):
+            run(make_plan(count=2), str(films(a=TWO)), view)
 
     def test_a_stage_that_cannot_open_says_why(
         self, make_plan: MakePlan, films: Films, view: PlainView
