@@ -1,17 +1,19 @@
 """One run per corpus: a lock file with a heartbeat, taken over when its owner is gone.
 
 On the same host an owner is gone when its process is (the process start time tells a reused pid
-from the owner); on another host, when its heartbeat is older than `STALE_SECONDS`.
+from the owner); on another host, when its lock stands still for `STALE_SECONDS` of our own time,
+since the clocks of two hosts need not agree.
 """
 
 import fcntl
 import json
 import os
+import signal
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,22 +21,30 @@ from typing import Any
 
 from corpus.errors import UserError
 from corpus.files import write_text
+from pipeline.faults import RunError
 
 NAME = "lock.json"
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
+WATCH_SECONDS = 1.0
+Owner = dict[str, Any]
 
 
 class Lock:
     """``with Lock(corpus):`` holds the corpus; UserError when another run does.
 
-    Attributes:
-        lost: set when another run took the lock over, which happens only after this process could
-            not beat for `STALE_SECONDS`; whoever holds a lost lock must stop writing.
+    The lock can be lost: to another run, after this process was held up for `STALE_SECONDS`, or to
+    a disk that refuses beats for nearly as long. The main thread is then interrupted wherever it
+    is, and the block ends with a RunError. What replaces something that others read asks `check`
+    right before.
+
+    Args:
+        say: gets a sentence when it takes time to tell whether another host's run is alive.
     """
 
-    def __init__(self, corpus: Path) -> None:
+    def __init__(self, corpus: Path, say: Callable[[str], None] = lambda text: None) -> None:
         self._path = corpus / NAME
+        self._say = say
         self._owner = {
             "token": uuid.uuid4().hex,
             "host": socket.gethostname(),
@@ -42,13 +52,14 @@ class Lock:
             "started": _started(os.getpid()),
         }
         self._stop = threading.Event()
-        self.lost = threading.Event()
+        self._lost = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="corpus-lock", daemon=True)
 
     def __enter__(self) -> "Lock":
+        silent = self._watched()
         with _guard(self._path):
             held = _read(self._path)
-            if held is not None and _alive(held):
+            if held is not None and held != silent and not _ended(held):
                 raise UserError(
                     f"another run holds {self._path.parent}: process {held['pid']} on "
                     f"{held['host']}; wait for it or stop it "
@@ -69,6 +80,35 @@ class Lock:
         with _guard(self._path):
             if self._mine():
                 self._path.unlink()
+        if self._lost.is_set() and (error is None or isinstance(error, KeyboardInterrupt)):
+            raise self._loss() from error
+
+    def check(self) -> None:
+        """RunError unless the lock is still ours, by what the disk says now."""
+        if self._lost.is_set() or not self._mine():
+            raise self._loss()
+
+    def _loss(self) -> RunError:
+        return RunError(
+            f"the lock of {self._path.parent} was lost: this process could not renew it for too "
+            "long, and another run may work there now; run again when that has ended"
+        )
+
+    def _watched(self) -> Owner | None:
+        """The lock of another host, if it stood still for as long as an owner may be silent."""
+        first = _read(self._path)
+        if first is None or first["host"] == socket.gethostname():
+            return None
+        self._say(
+            f"process {first['pid']} on {first['host']} holds {self._path.parent}: "
+            f"watching for up to {STALE_SECONDS:.0f} s whether it is alive"
+        )
+        begun = time.monotonic()
+        while time.monotonic() - begun < STALE_SECONDS:
+            time.sleep(WATCH_SECONDS)
+            if _read(self._path) != first:
+                return None
+        return first
 
     def _write(self) -> None:
         write_text(self._path, json.dumps({**self._owner, "heartbeat": time.time()}) + "\n")
@@ -79,30 +119,33 @@ class Lock:
 
     def _beat(self) -> None:
         last = time.monotonic()
-        while not self._stop.wait(BEAT_SECONDS) and not self.lost.is_set():
-            if self._beaten():
+        patience = STALE_SECONDS - 2 * BEAT_SECONDS  # give up before another may take over
+        while not self._stop.wait(BEAT_SECONDS):
+            beaten = self._beaten()
+            if beaten:
                 last = time.monotonic()
-            elif time.monotonic() - last > STALE_SECONDS:
-                self.lost.set()
+            elif beaten is False or time.monotonic() - last > patience:
+                self._lost.set()
+                main = threading.main_thread().ident
+                if main is not None and not self._stop.is_set():
+                    signal.pthread_kill(main, signal.SIGINT)
+                return
 
-    def _beaten(self) -> bool:
-        """One beat; False when the disk refuses, which may pass before the lock is stale."""
+    def _beaten(self) -> bool | None:
+        """One beat; False when the lock is another's, None when the disk refuses: that may pass."""
         try:
             with _guard(self._path):
-                if self._mine():
-                    self._write()
-                else:
-                    self.lost.set()
+                if not self._mine():
+                    return False
+                self._write()
         except (OSError, UserError):
-            return False
+            return None
         return True
 
 
-def _alive(held: dict[str, Any]) -> bool:
-    if held["host"] == socket.gethostname():
-        started = _started(held["pid"])
-        return started is not None and started == held["started"]
-    return time.time() - float(held["heartbeat"]) < STALE_SECONDS
+def _ended(held: Owner) -> bool:
+    """Whether the owner was a process of this host that is no more."""
+    return held["host"] == socket.gethostname() and _started(held["pid"]) != held["started"]
 
 
 def _started(pid: int) -> str | None:
@@ -122,7 +165,7 @@ def _started(pid: int) -> str | None:
     return "" if not Path("/proc/self/stat").exists() else None
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> Owner | None:
     """The owner as the lock names it; None without a lock. It is written atomically, so a lock
     that cannot be parsed was not written by us."""
     try:

@@ -4,7 +4,6 @@ The loop is the whole of resume: replay the tables; if records wait, stream them
 Whether any work remains is thereby decided before Ray is started.
 """
 
-import _thread
 import os
 import time
 from collections import Counter
@@ -79,7 +78,7 @@ def run(
     listing = list_sources(inputs, plan.recipe.source).limit(limit)
     layout.create(plan.layout.root, plan.recipe.clock.clock())
     view.say(f"{len(listing.sources)} files listed, {listing.ignored} ignored")
-    with Lock(plan.layout.root) as lock:
+    with Lock(plan.layout.root, view.say) as lock:
         for part in ("tables", "media", "shards"):
             sweep(plan.layout.root / part)
         folder = _new_run(plan)
@@ -89,11 +88,11 @@ def run(
         log = EventLog(folder / "events.jsonl")
         log.write([_event("begin", tool=TOOL_VERSION, inputs=len(listing.sources))])
         found, computed, put_off = _drain(
-            plan, listing, folder, log, view, lock, retry=retry, verbose=verbose
+            plan, listing, folder, log, view, retry=retry, verbose=verbose
         )
         counts = conservation.count(listing.sources, plan.stages, found)
         conservation.check(listing.sources, counts, found)
-        shards, rewritten = _finish(plan, found, view)
+        shards, rewritten = _finish(plan, found, view, lock)
         levels = {name: level.to_json() for name, level in counts.items()}
         log.write([_event("end", levels=levels, computed=computed, shards_rewritten=rewritten)])
     if put_off:
@@ -107,7 +106,6 @@ def _drain(
     folder: Path,
     log: EventLog,
     view: View,
-    lock: Lock,
     *,
     retry: bool,
     verbose: bool,
@@ -130,7 +128,7 @@ def _drain(
                     names = sorted({plan.stages[position].name for position, _ in now})
                     raise RunError(f"{len(now)} records wait for {', '.join(names)}: no progress")
                 before = now
-                with _shown(plan, left, log, view, lock) as on_events:
+                with _shown(plan, left, log, view) as on_events:
                     _stream(plan, left, stored, cluster, folder, on_events)
                 put_off = read_put_off(folder / NOTES)
                 earlier = stored
@@ -207,7 +205,7 @@ def _stream(
 
 @contextmanager
 def _shown(
-    plan: Plan, found: Replay, log: EventLog, view: View, lock: Lock
+    plan: Plan, found: Replay, log: EventLog, view: View
 ) -> Iterator[Callable[[list[Event]], None]]:
     """Give the function that takes events: into the log and the view."""
     names = [stage.name for stage in plan.stages]
@@ -219,23 +217,15 @@ def _shown(
         for event in events:
             progress.add(event)
         view.update(progress)
-        if lock.lost.is_set():
-            _thread.interrupt_main()
 
     view.begin(progress)
     try:
         yield on_events
-    except KeyboardInterrupt as error:
-        if lock.lost.is_set():
-            raise RunError(
-                f"another run took {plan.layout.root} over while this one could not beat its lock"
-            ) from error
-        raise
     finally:
         view.end(progress)
 
 
-def _finish(plan: Plan, found: Replay, view: View) -> tuple[Path | None, bool]:
+def _finish(plan: Plan, found: Replay, view: View, lock: Lock) -> tuple[Path | None, bool]:
     """Corpus stages on the finished records.
 
     No clip makes no shards; where older ones stand they are replaced by an empty set, since what
@@ -246,7 +236,7 @@ def _finish(plan: Plan, found: Replay, view: View) -> tuple[Path | None, bool]:
     if not found.finished and not folder.exists():
         view.say("no clip came through all stages: no shards are written")
         return None, False
-    return folder, stage.run(found.finished, folder, _header(plan))
+    return folder, stage.run(found.finished, folder, _header(plan), lock.check)
 
 
 def _header(plan: Plan) -> dict[str, Any]:

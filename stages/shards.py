@@ -1,6 +1,6 @@
 """Finished clips to shards: the corpus stage at the end of the pipeline."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,13 @@ class ShardsStage(CorpusStage[ShardsConfig]):
     version = "2"
     Config = ShardsConfig
 
-    def run(self, records: Sequence[Record], folder: Path, header: dict[str, Any]) -> bool:
+    def run(
+        self,
+        records: Sequence[Record],
+        folder: Path,
+        header: dict[str, Any],
+        ready: Callable[[], None] = lambda: None,
+    ) -> bool:
         """See `CorpusStage.run`; no records make an empty set, so old samples never stay behind."""
         header = {**header, "inputs": self._inputs(records, header)}
         if _up_to_date(folder, header["inputs"]):
@@ -53,6 +59,7 @@ class ShardsStage(CorpusStage[ShardsConfig]):
             lambda key: self._sample(by_key[key], header),
             header,
             plan,
+            ready,
         )
         return True
 

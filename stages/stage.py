@@ -14,7 +14,7 @@ what the shards stage reads.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -219,7 +219,13 @@ class CorpusStage(ABC, Generic[C]):
         self.context = context
 
     @abstractmethod
-    def run(self, records: Sequence[Record], folder: Path, header: dict[str, Any]) -> bool:
+    def run(
+        self,
+        records: Sequence[Record],
+        folder: Path,
+        header: dict[str, Any],
+        ready: Callable[[], None] = lambda: None,
+    ) -> bool:
         """Make the result in ``folder``; False when it was already there and is up to date.
 
         Args:
@@ -227,4 +233,6 @@ class CorpusStage(ABC, Generic[C]):
             folder: where the result lies.
             header: ``clock``, ``codec``, ``recipe`` and ``fingerprints`` (stage to fingerprint);
                 stored with the result.
+            ready: called when the result is whole and about to replace what stands there; raises
+                if it must not.
         """

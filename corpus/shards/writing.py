@@ -42,6 +42,7 @@ def write_shards(
     load: Callable[[str], Sample],
     header: dict[str, Any],
     plan: ShardPlan,
+    ready: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Write ``folder`` anew and return its manifest.
 
@@ -52,9 +53,12 @@ def write_shards(
         videos: sample key to video id; decides order and split.
         load: sample by key, called once per key, in shard order.
         header: codec, clock, recipe and fingerprints for the manifest.
+        ready: called when all is written, right before it is moved into place; raises to stop that.
     """
     with writing_folder(folder) as building:
-        return _write_all(building, videos, load, header, plan)
+        manifest = _write_all(building, videos, load, header, plan)
+        ready()
+    return manifest
 
 
 def split_videos(videos: Iterable[str], plan: ShardPlan) -> set[str]:

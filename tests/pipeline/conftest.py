@@ -33,11 +33,18 @@ class ListStage(CorpusStage[ListConfig]):
     version = "1"
     Config = ListConfig
 
-    def run(self, records: Sequence[Record], folder: Path, header: dict[str, Any]) -> bool:
+    def run(
+        self,
+        records: Sequence[Record],
+        folder: Path,
+        header: dict[str, Any],
+        ready: Callable[[], None] = lambda: None,
+    ) -> bool:
         text = json.dumps([header, list(records)], sort_keys=True)
         path = folder / "records.json"
         if path.exists() and path.read_text() == text:
             return False
+        ready()
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         return True

@@ -1,6 +1,8 @@
+import errno
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 
 from corpus.errors import UserError
 from pipeline import lock as locks
+from pipeline.faults import RunError
 from pipeline.lock import Lock
 
 HOLD = """
@@ -60,28 +63,97 @@ def test_a_reused_pid_is_not_the_owner(tmp_path: Path) -> None:
             pass
 
 
-@pytest.mark.parametrize(("age", "refused"), [(30.0, True), (90.0, False)])
-def test_another_host_is_judged_by_its_heartbeat(tmp_path: Path, age: float, refused: bool) -> None:
-    with Lock(tmp_path):
-        rewrite(tmp_path, host="elsewhere", heartbeat=time.time() - age)
-        if refused:
-            with pytest.raises(UserError, match="elsewhere"):
-                Lock(tmp_path).__enter__()
-        else:
-            with Lock(tmp_path):
-                pass
+class TestAnotherHost:
+    """Its clock says nothing about ours: what counts is whether its lock changes while we look."""
+
+    @pytest.fixture(autouse=True)
+    def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(locks, "STALE_SECONDS", 0.4)
+        monkeypatch.setattr(locks, "WATCH_SECONDS", 0.02)
+
+    @pytest.fixture
+    def elsewhere(self, tmp_path: Path) -> Path:
+        owner = {"token": "t", "host": "elsewhere", "pid": 1, "started": "1", "heartbeat": 0.0}
+        (tmp_path / locks.NAME).write_text(json.dumps(owner))
+        return tmp_path
+
+    def test_an_owner_whose_clock_is_an_hour_behind_is_alive(self, elsewhere: Path) -> None:
+        def beat() -> None:
+            for beats in range(100):
+                if done.wait(0.1):
+                    return
+                rewrite(elsewhere, heartbeat=time.time() - 3600 + beats)
+
+        done = threading.Event()
+        thread = threading.Thread(target=beat)
+        thread.start()
+        try:
+            with pytest.raises(UserError, match="process 1 on elsewhere"):
+                Lock(elsewhere).__enter__()
+        finally:
+            done.set()
+            thread.join()
+
+    def test_an_owner_whose_clock_is_an_hour_ahead_can_be_dead(self, elsewhere: Path) -> None:
+        rewrite(elsewhere, heartbeat=time.time() + 3600)
+        said: list[str] = []
+        with Lock(elsewhere, said.append) as lock:
+            lock.check()
+        assert len(said) == 1 and "process 1 on elsewhere" in said[0]
+
+    def test_who_takes_it_meanwhile_has_it(
+        self, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A third run may take the lock between our last look and our hand on it."""
+        watched = Lock._watched
+
+        def late(lock: Lock) -> Any:
+            silent = watched(lock)
+            rewrite(elsewhere, host="third")
+            return silent
+
+        monkeypatch.setattr(Lock, "_watched", late)
+        with pytest.raises(UserError, match="on third"):
+            Lock(elsewhere).__enter__()
 
 
-def test_an_owner_notices_that_it_lost_the_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(locks, "BEAT_SECONDS", 0.01)
-    with Lock(tmp_path) as lock:
-        time.sleep(0.05)
-        assert not lock.lost.is_set()
-        rewrite(tmp_path, heartbeat=0, **{"token": "another"})
-        assert lock.lost.wait(5)
-    assert (tmp_path / locks.NAME).exists(), "the new owner keeps it"
+class TestLoss:
+    @pytest.fixture(autouse=True)
+    def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(locks, "BEAT_SECONDS", 0.02)
+
+    def test_it_interrupts_whatever_is_going_on(self, tmp_path: Path) -> None:
+        begun = time.monotonic()
+        with pytest.raises(RunError, match="was lost"), Lock(tmp_path) as lock:
+            lock.check()
+            rewrite(tmp_path, **{"token": "another"})
+            time.sleep(30)
+        assert time.monotonic() - begun < 15
+        assert (tmp_path / locks.NAME).exists(), "the new owner keeps it"
+
+    def test_a_disk_that_refuses_for_too_long_is_a_loss(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(path: Path, text: str) -> None:
+            raise OSError(errno.EIO, "refused")
+
+        monkeypatch.setattr(locks, "STALE_SECONDS", 0.3)
+        with pytest.raises(RunError, match="was lost"), Lock(tmp_path):
+            monkeypatch.setattr(locks, "write_text", refuse)
+            time.sleep(30)
+
+    def test_an_interrupt_by_the_user_stays_one(self, tmp_path: Path) -> None:
+        with pytest.raises(KeyboardInterrupt), Lock(tmp_path):
+            raise KeyboardInterrupt
+
+    def test_the_disk_is_asked_before_anything_is_replaced(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(locks, "BEAT_SECONDS", 60)  # no beat will notice
+        with Lock(tmp_path) as lock:
+            rewrite(tmp_path, **{"token": "another"})
+            with pytest.raises(RunError, match="was lost"):
+                lock.check()
 
 
 def test_a_file_that_is_no_lock_is_named(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from corpus.errors import UserError
 from corpus.files import write_text
 from pipeline import conservation
 from pipeline.faults import RunError
+from pipeline.lock import Lock
 from pipeline.plan import Cluster, Plan, phases
 from pipeline.progress import Event, EventLog, PlainView
 from pipeline.replay import replay
@@ -236,6 +237,21 @@ class TestRun:
     ) -> None:
         with pytest.raises(UserError, match=r"^the model is not there$"):
             run(make_plan(tags={"shots": "unfit"}, count=2), str(films(a=TWO)), view)
+
+
+def test_who_lost_the_corpus_replaces_no_shards(
+    make_plan: MakePlan, films: Films, view: PlainView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(lock: Lock) -> None:
+        raise RunError("the lock was lost")
+
+    monkeypatch.setattr(Lock, "check", lost)
+    plan = make_plan()
+    folder = plan.layout.shards("main")
+    folder.mkdir(parents=True)
+    with pytest.raises(RunError, match="was lost"):
+        run(plan, str(films(empty="")), view)
+    assert list(folder.iterdir()) == []
 
 
 def test_nothing_to_do_starts_no_ray(
