@@ -7,6 +7,7 @@ captions reach the model by the caption backend `given`. Worlds import `corpus` 
 `worlds.arena`          a 2-D world in NumPy: one sprite, eight actions, blocks in the way
 `worlds.arena_oracle`   reads positions and actions back from arena pixels
 `worlds.arena_eval`     interventions, chance and ceilings for arena films
+`worlds.arena_own`      films that a model made from a real start frame, and what it did in them
 `worlds.rates`          shares with intervals
 `worlds.doom`           films a scripted player in ViZDoom; replays a scene bit by bit
 `worlds.doom_player`    the script of that player
