@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from corpus.errors import UserError
 from corpus.rows import Row
@@ -47,7 +47,7 @@ class ScoresConfig(StageConfig):
         use: ``rules``, ``grounding`` or both.
         script: the writing that captions should be in, as Unicode calls it.
         weights: folder of an open_clip model (``open_clip_config.json`` and
-            ``open_clip_model.safetensors``), for ``grounding``.
+            ``open_clip_model.safetensors``), for ``grounding`` and not without it.
         grounding: how frames are looked at.
     """
 
@@ -55,6 +55,15 @@ class ScoresConfig(StageConfig):
     script: str = Field(default="latin", pattern=r"^[A-Za-z]+$")
     weights: str | None = None
     grounding: GroundingConfig = GroundingConfig()
+
+    @model_validator(mode="after")
+    def _weights_are_used(self) -> "ScoresConfig":
+        if self.weights is not None and "grounding" not in self.use:
+            raise ValueError(
+                f"weights are given, but use is {list(self.use)}: set use to [rules, grounding], "
+                "or take the weights away"
+            )
+        return self
 
 
 class ScoresStage(ClipStage[ScoresConfig]):

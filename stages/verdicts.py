@@ -9,8 +9,9 @@ A rejected caption counts as filtered; its text and scores stay stored with its 
 caption policy (`corpus.policy`) can judge otherwise. Clips go on whatever their verdicts are.
 
 Reasons:
-    ``low_<score>``, ``high_<score>``: the first threshold, in the recipe's order, that a caption
-    does not meet; ``no_score``: a threshold asks for a score that there is none of (fail closed).
+    ``low_<score>``, ``high_<score>``: the first threshold, the defaults before the recipe's, that
+    a caption does not meet; ``no_score``: there is none at all, or none that a threshold of the
+    recipe asks for (fail closed).
     A segment that the captions stage rejected keeps that reason.
 """
 
@@ -18,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import pyarrow as pa
-from pydantic import field_validator
+from pydantic import Field
 
 from corpus.captions import KEEP
 from corpus.rows import Row
@@ -34,27 +35,18 @@ AT_MOST: Bounds = {"words": 120.0, "claims_per_second": 8.0}
 class VerdictsConfig(StageConfig):
     """Thresholds, by score (`stages.text_rules`, `stages.grounding`).
 
-    What a recipe says is joined with the defaults; ``null`` takes a threshold away. Not used by
-    default, since they are wrong for action labels and for still pictures: ``new: 1`` rejects a
-    text equal to the one before, ``change: 1`` one that says nothing changes.
+    What a recipe says is joined with the defaults, which judge the scores of ``rules`` where those
+    are in use; ``null`` takes a threshold away. Not used by default, since they are wrong for
+    action labels and for still pictures: ``new: 1`` rejects a text equal to the one before,
+    ``change: 1`` one that says nothing changes.
 
     Attributes:
         at_least: lowest score that is kept.
         at_most: highest score that is kept.
     """
 
-    at_least: Bounds = AT_LEAST
-    at_most: Bounds = AT_MOST
-
-    @field_validator("at_least")
-    @classmethod
-    def _join_least(cls, given: Bounds) -> Bounds:
-        return {**AT_LEAST, **given}
-
-    @field_validator("at_most")
-    @classmethod
-    def _join_most(cls, given: Bounds) -> Bounds:
-        return {**AT_MOST, **given}
+    at_least: Bounds = Field(default_factory=dict)
+    at_most: Bounds = Field(default_factory=dict)
 
 
 class VerdictsStage(ClipStage[VerdictsConfig]):
@@ -70,6 +62,9 @@ class VerdictsStage(ClipStage[VerdictsConfig]):
     @property
     def resources(self) -> Resources:
         return Resources(cpus=0.25, batch=64)
+
+    def identity(self) -> dict[str, Any]:
+        return {**super().identity(), "defaults": [AT_LEAST, AT_MOST]}
 
     def content(self, record: Record) -> Record:
         """Scores are judged, and what the captions stage said; of words, only if there are any."""
@@ -114,8 +109,11 @@ def judge(
     scores: Mapping[str, float], config: VerdictsConfig
 ) -> tuple[str, str | None, float | None]:
     """Verdict on one caption, with a sentence and the score that decided where it is rejected."""
-    bounds = [(name, bound, True) for name, bound in config.at_least.items()]
-    bounds += [(name, bound, False) for name, bound in config.at_most.items()]
+    if not scores:
+        return "no_score", "there is no score to judge", None
+    low = _joined(AT_LEAST, config.at_least, scores)
+    high = _joined(AT_MOST, config.at_most, scores)
+    bounds = [(*one, True) for one in low.items()] + [(*one, False) for one in high.items()]
     for name, bound, least in bounds:
         if bound is None:
             continue
@@ -127,3 +125,8 @@ def judge(
         if not least and score > bound:
             return f"high_{name}", f"{name} is {score:.4g}, at most {bound:g} is kept", score
     return KEEP, None, None
+
+
+def _joined(defaults: Bounds, given: Bounds, scores: Mapping[str, float]) -> Bounds:
+    """The recipe's thresholds, after the defaults for such scores as there are."""
+    return {**{name: bound for name, bound in defaults.items() if name in scores}, **given}

@@ -16,13 +16,15 @@ from safetensors.torch import save_file
 from corpus.clock import Clock
 from corpus.errors import UserError
 from corpus.layout import Media
+from corpus.settings import read_settings
 from corpus.video import write_video
+from pipeline.recipe import CONFIGS, load_recipe
 from stages import text_rules
 from stages.captioning import words
 from stages.captions import UNJUDGED
 from stages.scores import ScoresConfig, ScoresStage
 from stages.stage import Context, Record
-from stages.verdicts import VerdictsConfig, VerdictsStage, judge
+from stages.verdicts import AT_LEAST, AT_MOST, VerdictsConfig, VerdictsStage, judge
 
 GOOD = "A red car drives to the left and stops."
 
@@ -150,6 +152,27 @@ def test_no_score_is_not_kept() -> None:
     assert judge(scored(GOOD), config)[0] == "no_score"
     assert judge({**scored(GOOD), "contrast": 0.1}, config)[0] == "keep"
     assert judge({}, VerdictsConfig())[0] == "no_score"
+
+
+def test_defaults_judge_only_the_scores_that_are_in_use() -> None:
+    """Grounding alone gives no rule scores; the rules' own thresholds must not reject for that."""
+    seen = {"own": 0.3, "contrast": 0.1}
+    assert judge(seen, VerdictsConfig())[0] == "keep"
+    assert judge(seen, VerdictsConfig(at_least={"contrast": 0.2}))[0] == "low_contrast"
+    assert judge(seen, VerdictsConfig(at_least={"words": 1}))[0] == "no_score"  # it was asked for
+    assert {*AT_LEAST, *AT_MOST} <= scored(GOOD).keys()  # so none of them is ever left out
+
+
+def test_weights_that_nothing_uses_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"use is \['rules'\]: set use to \[rules, grounding\]"):
+        ScoresConfig(weights="some/folder")
+    with pytest.raises(UserError, match=r"scores.*weights are given, but use is \['rules'\]"):
+        load_recipe("real", ["scores.weights=some/folder"])
+
+
+@pytest.mark.parametrize("name", ["real", "films", "arena"])
+def test_shipped_recipes_say_which_scores_they_use(name: str) -> None:
+    assert read_settings(CONFIGS / f"{name}.yaml")["scores"] == {"use": ["rules"]}
 
 
 # -- the two stages -------------------------------------------------------------------------------
@@ -315,9 +338,8 @@ def test_weights_count_by_content(tmp_path: Path, weights: Path) -> None:
     for path in weights.iterdir():
         (moved / path.name).write_bytes(path.read_bytes())
     assert grounded(media, moved).fingerprint == grounded(media, weights).fingerprint
-    assert grounded(media, moved).fingerprint != ScoresStage(
-        ScoresConfig(), Context(media, Clock())
-    )
+    rules = ScoresStage(ScoresConfig(), Context(media, Clock()))
+    assert grounded(media, moved).fingerprint != rules.fingerprint
     config = json.loads((moved / "open_clip_config.json").read_text())
     config["preprocess_cfg"]["mean"] = [0.4] * 3
     (moved / "open_clip_config.json").write_text(json.dumps(config))
