@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from corpus.errors import UserError
 from training.generate import Film, Prompt, Session, Settings
-from training.generate.film import write_film
+from training.generate.output import write_film
 from training.run_folder import Run, StartFrame
 from training.sequence import Latent
 

@@ -14,7 +14,7 @@ from training.generate import decoder as decoding
 from training.generate.decoder import Decoder
 from training.generate.events import Begun, Chunk, Cut, Ended, Event, Reseeded, Said, Token
 from training.generate.sampling import draw
-from training.generate.writing import Writer
+from training.generate.writer import Writer
 from training.mask import allowed
 from training.model import TV2TV
 from training.rows import PADDING, TokenMeta, pack

@@ -123,8 +123,8 @@ class Film:
         return np.stack([self.prompt.start, *(slot.latent for slot in self.slots)], axis=1)
 
 
-def film(prompt: Prompt, log: Iterable[Event]) -> Film:
-    """Fold a log into its film."""
+def fold(prompt: Prompt, log: Iterable[Event]) -> Film:
+    """The film that a log amounts to."""
     slots = [Slot(words, "prompt", latent) for words, latent in prompt.history]
     pending: list[int] = []
     by: By = "model"

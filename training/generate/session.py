@@ -17,10 +17,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from training.generate.decoder import Decoder
-from training.generate.events import Event, Film, Prompt, Reseeded, Said, film
+from training.generate.events import Event, Film, Prompt, Reseeded, Said, fold
 from training.generate.sampling import draw
 from training.generate.solver import euler
-from training.generate.writing import Writer
+from training.generate.writer import Writer
 from training.model import TV2TV
 
 
@@ -81,7 +81,7 @@ class Sessions:
 
     def film(self, index: int) -> Film:
         """What film ``index`` is by now."""
-        return film(self._films[index].prompt, self._films[index].log)
+        return fold(self._films[index].prompt, self._films[index].log)
 
     def log(self, index: int) -> tuple[Event, ...]:
         """Everything that happened to film ``index`` since its prompt."""

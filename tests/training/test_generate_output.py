@@ -9,7 +9,7 @@ from corpus.clock import Clock
 from corpus.codecs import build
 from corpus.video import count_frames, read_video
 from training.generate import Film, Prompt, Slot
-from training.generate.film import (
+from training.generate.output import (
     STRIP_GAP,
     STRIP_SIDE,
     enlarge,
