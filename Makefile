@@ -5,6 +5,7 @@ STAMP := .venv/.installed
 FOLDERS := corpus worlds stages vlm_prompts training pipeline tests benchmarks
 DEMO ?= demo
 INPUT ?=
+UV := uv==0.13.8
 
 .PHONY: setup fix check test test-slow demo bench lock clean help
 
@@ -16,7 +17,7 @@ setup: $(STAMP)  ## make .venv with the pinned versions of requirements.lock
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(UV)
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --compile-bytecode --quiet \
 		-r requirements.lock -e .
 	touch $@
@@ -37,7 +38,7 @@ test-slow: setup ## the longer tests
 	$(BIN)/python -m pytest -m "slow and not gpu and not vllm and not browser"
 
 demo: setup      ## footage -> corpus -> training -> film -> page; INPUT=folder takes your own videos
-	$(BIN)/tv2tv demo --out $(DEMO) $(if $(INPUT),--input "$(INPUT)")
+	$(BIN)/tv2tv demo --out "$(DEMO)" $(if $(INPUT),--input "$(INPUT)")
 
 bench: setup     ## what benchmarks/ measures on this machine
 	$(BIN)/python -m benchmarks
@@ -46,5 +47,5 @@ lock: setup      ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv export --quiet --no-hashes --no-emit-project --no-annotate --no-header \
 		--extra doom --group dev --output-file requirements.lock
 
-clean:           ## remove the environment and the demo
-	rm -rf .venv $(DEMO)
+clean:           ## remove the environment and the folder demo (another one, of DEMO=, stays)
+	rm -rf .venv demo

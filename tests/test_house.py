@@ -1,6 +1,10 @@
 """The house keeps its shape: imports only go down, never up, never across."""
 
 import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -57,3 +61,19 @@ def test_nothing_unsafe_is_called() -> None:
             text = path.read_text(encoding="utf-8")
             found = [word for word in banned if word in text]
             assert not found, f"{path.relative_to(ROOT)}: {found}"
+
+
+def test_every_import_is_a_declared_dependency() -> None:
+    """What comes along with another package today need not do so tomorrow."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = {re.split(r"[\[<>=~! ]", item)[0].lower() for items in lists for item in items}
+    providers = packages_distributions()
+    foreign = set[str]()
+    for folder in MAY_IMPORT:
+        for path in (ROOT / folder).rglob("*.py"):
+            foreign |= imported(path) - set(MAY_IMPORT) - sys.stdlib_module_names
+    assert "numpy" in foreign
+    for name in sorted(foreign):
+        known = {each.lower().replace("_", "-") for each in providers.get(name, [name])}
+        assert known & declared, f"{name} is imported, but none of {sorted(known)} is declared"
