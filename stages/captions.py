@@ -138,14 +138,20 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
         self.backend.open()
 
     def process(self, records: Sequence[Record]) -> list[list[Row]]:
-        """A clip that cannot be shown ends alone; the others of its batch go on."""
+        """A film whose timeline cannot be read ends alone; the others of its batch go on.
+
+        All clips are read before the first question is asked: where that raises, none is open, and
+        the records can be tried one by one.
+        """
         answers: dict[int, list[Row]] = {}
         chains: dict[int, Chain] = {}
         for index, record in enumerate(records):
             try:
-                chains[index] = self._chain(record, self._known(record))
+                known = self._known(record)
             except UserError as error:
                 answers[index] = self.end(record, "failed", "timeline", str(error))
+            else:
+                chains[index] = self._chain(record, self._sight(record), known)
         for index, said in zip(chains, converse(self.backend, list(chains.values())), strict=True):
             answers[index] = self._rows(records[index], said)
         return [answers[index] for index in range(len(records))]
@@ -178,10 +184,12 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
     def _prompt_name(self) -> str:
         return self.prompt.name if self.prompt else str(self.backend.prompt)
 
-    def _chain(self, record: Record, known: Known) -> Chain:
+    def _sight(self, record: Record) -> Sight:
+        view, chunks = self.backend.view, record["chunks"]
+        return Sight(self.clip_path(record), self.context.clock, chunks, view)
+
+    def _chain(self, record: Record, sight: Sight, known: Known) -> Chain:
         """The meta-caption, then the segments in order; returns list[Said], the meta first."""
-        clock = self.context.clock
-        sight = Sight(self.clip_path(record), clock, record["chunks"], self.backend.view)
         everything = [(0, record["chunks"]), *((s["a"], s["b"]) for s in record["segments"])]
         said: list[Said] = []
         for index, (a, b) in enumerate(everything):

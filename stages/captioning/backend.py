@@ -158,6 +158,10 @@ class CaptionBackend(ABC):
     def collect(self) -> list[CaptionAnswer]:
         """Wait for at least one answer while questions are open; then give all that are ready."""
 
+    @abstractmethod
+    def cancel(self) -> None:
+        """Drop all open questions: no answer to one of them may be collected later."""
+
 
 class DirectBackend(CaptionBackend):
     """A backend that answers at once, one by one."""
@@ -171,6 +175,9 @@ class DirectBackend(CaptionBackend):
     def collect(self) -> list[CaptionAnswer]:
         requests, self._open = self._open, []
         return [self.reply(request) for request in requests]
+
+    def cancel(self) -> None:
+        self._open.clear()
 
     @abstractmethod
     def reply(self, request: CaptionRequest) -> CaptionAnswer:

@@ -23,6 +23,8 @@ def converse(backend: CaptionBackend, chains: Sequence[Chain]) -> list[Any]:
     Raises:
         BindingError: an answer has an id that no open question has, or none comes although
             questions are open. Captions would land on wrong clips, so nothing is returned.
+        Exception: what a chain or the backend raises. No question stays open after it, so the
+            backend can be asked anew.
     """
     results: list[Any] = [None] * len(chains)
     waiting: dict[str, list[int]] = {}
@@ -45,8 +47,7 @@ def converse(backend: CaptionBackend, chains: Sequence[Chain]) -> list[Any]:
         if fresh:
             backend.submit(fresh)
 
-    ask([(index, None) for index in range(len(chains))])
-    while waiting:
+    def hear() -> list[tuple[int, CaptionAnswer | None]]:
         answers = backend.collect()
         if not answers:
             raise BindingError(f"{backend.model}: {len(waiting)} questions open, no answer came")
@@ -55,5 +56,13 @@ def converse(backend: CaptionBackend, chains: Sequence[Chain]) -> list[Any]:
             if answer.id not in waiting:
                 raise BindingError(f"{backend.model}: answer {answer.id} to no open question")
             turns += [(index, answer) for index in waiting.pop(answer.id)]
-        ask(turns)
+        return turns
+
+    try:
+        ask([(index, None) for index in range(len(chains))])
+        while waiting:
+            ask(hear())
+    except BaseException:
+        backend.cancel()
+        raise
     return results

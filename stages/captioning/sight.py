@@ -1,7 +1,7 @@
 """What a caption backend gets to see of a clip: frames with their true times, timeline rows."""
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,25 @@ LEAST_SHARE = 0.5  # of a chunk that a caption row must share with a segment
 
 
 class Sight:
-    """A clip's frames as a backend wants them; decoded once, when they are first asked for.
+    """A clip's frames as a backend wants them, decoded at once.
 
     Args:
         path: the clip, of ``chunks`` chunks.
         view: which frames.
+
+    Raises:
+        UserError: the clip cannot be read.
     """
 
     def __init__(self, path: Path, clock: Clock, chunks: int, view: View) -> None:
-        self._path = path
         self._clock = clock
-        self._frames = clock.frames(chunks)
         self._view = view
         self._stride = max(1, round(clock.fps / view.fps)) if view.fps else 0
+        if self._stride:  # every frame that any segment may show
+            starts = range(0, clock.frames(chunks), clock.frames_per_chunk)
+            wanted = sorted({i for at in starts for i in range(at, starts.stop, self._stride)})
+            self._places = {index: place for place, index in enumerate(wanted)}
+            self._decoded = self._decode(path, wanted)
 
     def shown(self, a: int, b: int) -> Shown:
         """Frames of the chunks ``[a, b)``, from the picture on show at their start on."""
@@ -48,20 +54,8 @@ class Sight:
         """Frames of the segment before, if there is one and the backend wants them."""
         return self.shown(*chunks) if chunks and self._view.before else NOTHING
 
-    @cached_property
-    def _indices(self) -> list[int]:
-        """Every frame that any segment may show."""
-        step = self._clock.frames_per_chunk
-        starts = range(0, self._frames, step)
-        return sorted({i for start in starts for i in range(start, self._frames, self._stride)})
-
-    @cached_property
-    def _places(self) -> dict[int, int]:
-        return {index: place for place, index in enumerate(self._indices)}
-
-    @cached_property
-    def _decoded(self) -> Frames:
-        frames = read_video(self._path, self._indices)
+    def _decode(self, path: Path, indices: list[int]) -> Frames:
+        frames = read_video(path, indices)
         side, least = min(frames.shape[1:3]), self._view.short_side
         if not least or side <= least:
             return frames

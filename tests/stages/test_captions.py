@@ -61,6 +61,9 @@ class Scripted(CaptionBackend):
         requests, self.open_questions = self.open_questions, []
         return self.mix([self.reply(request) for request in requests])
 
+    def cancel(self) -> None:
+        self.open_questions.clear()
+
 
 def say_what_is_shown(request: CaptionRequest) -> CaptionAnswer:
     return request.answer("ok", brightness(request))
@@ -99,8 +102,10 @@ def clip(media: Media, number: int, timeline: Timeline | None = None) -> Record:
 def scripted(
     media: Media, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[CaptionsStage, Scripted]]:
-    def make(reply: Reply, **more: Any) -> tuple[CaptionsStage, Scripted]:
-        backend = Scripted(reply, **more)
+    def make(
+        reply: Reply, kind: type[Scripted] = Scripted, **more: Any
+    ) -> tuple[CaptionsStage, Scripted]:
+        backend = kind(reply, **more)
         monkeypatch.setitem(captions_module.BACKENDS, "scripted", lambda config: backend)
         return CaptionsStage(CaptionsConfig(backend="scripted"), Context(media, Clock())), backend
 
@@ -237,6 +242,47 @@ def test_an_empty_answer_is_no_caption(media: Media, scripted: Make) -> None:
     stage, _ = scripted(lambda request: request.answer("ok", " "))
     (rows,) = stage.process([clip(media, 1)])
     assert {(row.outcome, row.reason) for row in rows} == {("failed", "degenerate")}
+
+
+def test_a_clip_that_cannot_be_read_is_met_before_anything_is_asked(
+    media: Media, scripted: Make
+) -> None:
+    """The pipeline then tries the records one by one: only the missing clip's own one raises."""
+    stage, backend = scripted(say_what_is_shown)
+    good, missing = clip(media, 1), clip(media, 2)
+    media.path(missing["clip"]).unlink()
+    with pytest.raises(UserError, match="cannot be read back"):
+        stage.process([good, missing])
+    assert backend.asked == [] and backend.open_questions == []
+    (rows,) = stage.process([good])
+    assert {row.outcome for row in rows} == {"ok"}
+    with pytest.raises(UserError, match="cannot be read back"):
+        stage.process([missing])
+
+
+class Queue(Scripted):
+    """Answers one question a time; the others stay open."""
+
+    def collect(self) -> list[CaptionAnswer]:
+        return [self.reply(self.open_questions.pop(0))]
+
+
+def test_no_question_stays_open_when_one_raises(media: Media, scripted: Make) -> None:
+    """Late answers to what nobody waits for any more would stop the worker."""
+    broken = True
+
+    def reply(request: CaptionRequest) -> CaptionAnswer:
+        if broken and request.kind == "segment":
+            raise ValueError("the engine stumbles")
+        return say_what_is_shown(request)
+
+    stage, backend = scripted(reply, kind=Queue)
+    records = [clip(media, number) for number in range(3)]
+    with pytest.raises(ValueError, match="stumbles"):
+        stage.process(records)
+    broken = False
+    assert all(len(stage.process([record])[0]) == 4 for record in records)
+    assert backend.open_questions == []
 
 
 def test_a_status_outside_the_vocabulary_is_a_fault(media: Media, scripted: Make) -> None:
