@@ -269,7 +269,10 @@ def evaluate(
     shards: Annotated[
         Path, typer.Option(help="The arena shards it was trained on.", show_default=False)
     ],
-    instructions: Annotated[int, typer.Option(min=1, help="How many are judged.")] = 96,
+    instructions: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many are judged; by default as many as in the demo."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the instructions and all sampling.")] = 0,
     guidance: Annotated[
         float | None, typer.Option(help="Weight of the text; by default the run's own.")
@@ -278,28 +281,30 @@ def evaluate(
         int | None, typer.Option(min=1, help="Solver steps; by default the run's own.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Count how often a word put in the middle of a film is obeyed.
 
-    For models of the arena, whose films an oracle reads: real film before the instruction, the
-    model's own after it.
+    For models of the arena, whose films an oracle reads: in real film up to the instruction, and
+    in films of the model's own.
 
     Example:
 
     * `tv2tv evaluate runs/first --shards corpus/shards/main`
     """
+    from training.api import INSTRUCTIONS
     from training.api import evaluate as measure
 
     found = measure(
         run,
         shards,
-        instructions=instructions,
+        instructions=instructions or INSTRUCTIONS,
         seed=seed,
         guidance=guidance,
         steps=steps,
         out=out,
     )
-    typer.echo(json.dumps(found.to_json(), indent=2))
+    typer.echo(json.dumps(found.to_json(), indent=2) if as_json else str(found))
 
 
 @app.command()

@@ -10,7 +10,7 @@ from corpus.errors import UserError
 from corpus.shards import Entry, ShardSet
 from training import checkpoint
 from training.config import RunConfig
-from training.evaluate import Obedience, measure
+from training.evaluate import INSTRUCTIONS, Obedience, measure
 from training.film import film_of, write
 from training.loader import Loader, Recipe
 from training.metrics import MetricsLog, tell
@@ -35,7 +35,7 @@ from training.samples import Samples
 from training.tokenizer import Tokenizer, train_tokenizer
 from training.train import fit
 
-__all__ = ["Obedience", "evaluate", "generate", "train"]
+__all__ = ["INSTRUCTIONS", "Obedience", "evaluate", "generate", "train"]
 SAMPLE_CHUNKS = 16  # of a sample film
 
 
@@ -137,7 +137,7 @@ def evaluate(
     run: Path,
     shards: Path,
     *,
-    instructions: int = 64,
+    instructions: int = INSTRUCTIONS,
     seed: int = 0,
     guidance: float | None = None,
     steps: int | None = None,
@@ -146,7 +146,7 @@ def evaluate(
     """Count how often an instruction in the middle of a real arena film is obeyed.
 
     Args:
-        shards: a corpus of the arena with the run's clock and codec.
+        shards: those that the run was trained on, of the arena.
         instructions: how many; on held-out episodes, four each.
         out: JSON file to write.
     """

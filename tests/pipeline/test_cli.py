@@ -220,3 +220,29 @@ class TestProgress:
         progress = Progress(["probe", "shots"], {"probe": 4})
         progress.add(EVENT)
         assert line(progress) == "probe 4/4 (2 failed) | shots 0/2"
+
+
+@pytest.mark.parametrize("asked", [None, 8])
+def test_evaluate_says_what_it_found_and_gives_json_to_machines(
+    monkeypatch: pytest.MonkeyPatch, asked: int | None
+) -> None:
+    import training.api
+
+    class Found:
+        def __init__(self, instructions: int) -> None:
+            self.instructions = instructions
+
+        def __str__(self) -> str:
+            return f"obeyed {self.instructions}"
+
+        def to_json(self) -> dict[str, int]:
+            return {"n": self.instructions}
+
+    monkeypatch.setattr(
+        training.api, "evaluate", lambda *_, instructions, **__: Found(instructions)
+    )
+    line = ["evaluate", "run", "--shards", "shards"]
+    line += [] if asked is None else ["--instructions", str(asked)]
+    wanted = training.api.INSTRUCTIONS if asked is None else asked
+    assert CliRunner().invoke(app, line).output == f"obeyed {wanted}\n"
+    assert json.loads(CliRunner().invoke(app, [*line, "--json"]).output) == {"n": wanted}
