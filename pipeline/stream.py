@@ -23,9 +23,10 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from pipeline.faults import RunError, read_fatal
 from pipeline.plan import Cluster
+from pipeline.progress import Event
 from pipeline.replay import Waiting
 from pipeline.tables import Table
-from pipeline.worker import Event, Job, Worker, flow
+from pipeline.worker import Job, Worker, flow
 from stages.stage import Stage
 
 BLOCK_BYTES = 16 * 1024  # a few records

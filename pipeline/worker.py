@@ -24,7 +24,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,6 +32,7 @@ import ray
 from corpus.ids import canonical_json
 from corpus.rows import Row
 from pipeline.faults import Faults, Marks, PutOff, RunError, fatal, passing, systemic, told
+from pipeline.progress import Event
 from pipeline.replay import silent
 from pipeline.sources import check_unchanged
 from pipeline.tables import Table
@@ -42,7 +42,6 @@ FLOW = pa.schema([pa.field("next_stage", pa.int32()), pa.field("record", pa.stri
 LEAVE_SECONDS = 10
 WAITS = (0.5, 2.0)  # seconds before a record that met a passing fault is tried again
 MOST_PUT_OFF = 8  # records in a row; then it is no accident, and waiting for each takes for ever
-Event = dict[str, Any]
 Unit = tuple[str, Record]
 
 

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Frames = NDArray[np.uint8]
+from corpus.video import Frames
+
 Picture = NDArray[np.float32]
 
 THUMB_SIZE = (64, 36)  # width, height of the thumbnails that a whole film is searched in

@@ -11,7 +11,6 @@ import re
 import unicodedata
 
 VERSION = "1"
-LOOP = 3  # words of an n-gram
 LEAST_VARIETY = 0.3
 LEAST_SECONDS = 1.0  # over which claims are counted: one chunk may well have three actions
 MOST_WORDS = 200

@@ -26,13 +26,12 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from corpus.codecs.base import Latent
 from corpus.ids import canonical_json
 from training.flow import CLEAN_TIME, interpolate
 
-Latent = NDArray[np.float32]
 NO_TARGET = -1
 Share = Annotated[float, Field(ge=0, le=1)]
 # One name per builder. A new formulation also needs its way of writing in `training.generate`.

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Frames = NDArray[np.uint8]
+from corpus.video import Frames
+
 Float = NDArray[np.float32]
 
 SHORT_SIDE = 128

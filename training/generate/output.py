@@ -5,17 +5,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from corpus.clock import Clock
 from corpus.codecs import Codec
 from corpus.files import write_text, writing
-from corpus.video import write_video
+from corpus.video import Frames, write_video
 from training.generate.events import Film
 
-Frames = NDArray[np.uint8]
 Spell = Callable[[Sequence[int]], str]
 
 SCHEMA = 1
