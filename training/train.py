@@ -4,9 +4,10 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from corpus.errors import UserError
 from training.config import RunConfig
@@ -16,6 +17,8 @@ from training.optimise import Outcome, State, backward, learning_rate, update
 from training.rows import Batch
 
 NAMED = 8  # samples of a broken step that its message names
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last is what schedulers send
+Result = TypeVar("Result")
 
 
 def fit(
@@ -34,7 +37,7 @@ def fit(
 
     Raises:
         UserError: a loss or gradient is not finite; the weights are those of the step before.
-        SystemExit: SIGINT or SIGTERM came; the step under way was finished and stored.
+        SystemExit: one of `STOPPING` came; the step under way was finished and stored.
     """
     runtime, device = config.runtime, next(state.model.parameters()).device
     progress = Progress(config.steps, state.step)
@@ -42,9 +45,8 @@ def fit(
     with Stop() as stop, contextlib.closing(loader.steps(state.position)) as steps:
         while state.step < config.steps:
             begun = time.perf_counter()
-            with stop.at_once():
-                step = next(steps)
-            if stop.signal is None:
+            step = stop.wait_for(partial(next, steps))
+            if step is not None:
                 rate = learning_rate(state.step, config)
                 batches = [batch.to(device) for batch in step.batches]
                 outcome = backward(state.model, batches, config.loss)
@@ -65,7 +67,7 @@ def fit(
 
 
 class Stop:
-    """Notes SIGINT and SIGTERM, for the loop to end where nothing is half done.
+    """Notes the signals that stop a run, for the loop to end where nothing is half done.
 
     A second signal acts as it did before. Outside the main thread signals are left alone.
     """
@@ -77,7 +79,7 @@ class Stop:
 
     def __enter__(self) -> "Stop":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in STOPPING:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -85,21 +87,23 @@ class Stop:
         for number, before in self._before.items():
             signal.signal(number, before)
 
-    @contextlib.contextmanager
-    def at_once(self) -> Iterator[None]:
-        """While waiting for data a signal ends the wait; the caller looks at `signal` then."""
-        self._waiting = True
+    def wait_for(self, action: Callable[[], Result]) -> Result | None:
+        """What an action gives; None if a signal came, which ends the wait or spares it."""
         try:
-            yield
+            self._waiting = True
+            result = None if self.signal is not None else action()
+            self._waiting = False
         except _Interrupted:
-            pass
+            return None
         finally:
             self._waiting = False
+        return result
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
         signal.signal(number, self._before[number])
         if self._waiting:
+            self._waiting = False
             raise _Interrupted
 
 

@@ -15,7 +15,7 @@ import torch
 from corpora import arena_shards, small_config
 
 from corpus.errors import UserError
-from training import checkpoint
+from training import api, checkpoint
 from training.api import generate, train
 from training.metrics import MetricsLog, Progress, clock, read_lines
 from training.optimise import learning_rate
@@ -102,7 +102,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(
     assert sum(named) == 4  # the four rows of the step
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_saves_and_ends(number: signal.Signals, shards: Path, tmp_path: Path) -> None:
     before = signal.getsignal(number)
     with pytest.raises(SystemExit) as end, stopped_after(3, number):
@@ -117,10 +117,45 @@ def test_a_signal_ends_a_wait_for_data() -> None:
     with Stop() as stop:
         timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
         timer.start()
-        with stop.at_once():
-            threading.Event().wait(20)
-            pytest.fail("the wait was not ended")
+        assert stop.wait_for(lambda: threading.Event().wait(20)) is None
         assert stop.signal == signal.SIGTERM
+
+
+def test_after_a_signal_nothing_is_waited_for() -> None:
+    """It may have come while a checkpoint or a film was written."""
+    with Stop() as stop:
+        assert stop.wait_for(lambda: 1) == 1
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert stop.wait_for(lambda: pytest.fail("waited")) is None
+        assert stop.signal == signal.SIGUSR1
+
+
+def test_a_second_signal_does_what_it_did_before() -> None:
+    told: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    try:
+        with Stop() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert (stop.signal, told) == (signal.SIGTERM, [])
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert told == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_during_a_film_ends_the_run_without_another_step(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def film(run: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(api, "_sample_film", film)
+    runtime = {"workers": 0, "device": "cpu", "threads": 1, "sample_every": 2, "save_every": 2}
+    with pytest.raises(SystemExit):
+        train(small_config(steps=50, runtime=runtime), shards, tmp_path / "run")
+    assert [row["step"] for row in rows(tmp_path / "run")] == [1, 2]
+    place = checkpoint.latest(tmp_path / "run" / "checkpoints")
+    assert place is not None and place.name == "step-00000002"
 
 
 def test_the_learning_rate_warms_up_and_falls() -> None:
