@@ -76,12 +76,24 @@ def sweep(root: Path) -> None:
         for name in files:
             if name.startswith(_UNFINISHED):
                 Path(place, name).unlink(missing_ok=True)
-        for name in [each for each in folders if each.startswith((_UNFINISHED, _REPLACED))]:
+        for name in [each for each in folders if is_temporary(each)]:
             folders.remove(name)
             if name.startswith(_UNFINISHED):
                 shutil.rmtree(Path(place, name))
             else:
                 _recover(Path(place, name.removeprefix(_REPLACED)))
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of this name is one that `sweep` clears."""
+    return name.startswith((_UNFINISHED, _REPLACED))
+
+
+def remove_folder(folder: Path) -> None:
+    """Take a folder away at once: a killed remover leaves no half of it under its name."""
+    temporary = tempfile.mkdtemp(dir=folder.parent, prefix=_UNFINISHED, suffix=f"-{folder.name}")
+    folder.replace(temporary)
+    shutil.rmtree(temporary)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ import torch
 
 from corpus.codecs import from_description
 from corpus.errors import UserError
+from corpus.files import is_temporary, sweep
 from corpus.shards import Entry, ShardSet
 from training import checkpoint
 from training.config import RunConfig
@@ -79,6 +80,7 @@ def train(config: RunConfig, shards: Path, out: Path, *, resume: bool = False) -
     if place is not None:
         checkpoint.restore(place, state, lengths)
     # What can be wrong with config and shards has shown by now, before anything is written.
+    sweep(out)
     if not as_stored:
         begin(folder, config, head, tokenizer, frames)
     if samples.left_out.cut_chunks:
@@ -191,7 +193,8 @@ def _check_empty(folder: RunFolder) -> None:
         raise UserError(f"{standing} is a file, no folder: choose another --out")
     ours = {folder.config.name, folder.tokenizer.name, folder.start_frames.name}
     if folder.root.exists():
-        others = sorted(path.name for path in folder.root.iterdir() if path.name not in ours)
+        found = sorted(path.name for path in folder.root.iterdir() if path.name not in ours)
+        others = [name for name in found if not is_temporary(name)]
         if others:
             raise UserError(f"{folder.root} holds {others[0]} and no run: choose another --out")
 

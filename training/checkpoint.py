@@ -7,14 +7,12 @@
       training.safetensors            the weights themselves and the optimizer's moments
       state.json                      step, position in the data, SHA-256 of the files above
 
-The folder is written beside its place, synced, and renamed: one that is there is whole.
+The folder is written beside its place, synced, and renamed, and moved away before it is removed:
+one that is there is whole.
 """
 
 import json
-import os
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from corpus.errors import UserError
-from corpus.files import write_text, writing
+from corpus.files import remove_folder, write_text, writing, writing_folder
 from corpus.ids import sha256_file
 from training.loader import Position
 from training.optimise import State
@@ -37,27 +35,19 @@ NAME = re.compile(r"step-(\d{8,})")
 
 
 def save(folder: Path, state: State, lengths: str, keep: int) -> Path:
-    """Store a run's state and drop older checkpoints.
+    """Store a run's state, unless its step is stored already, and drop older checkpoints.
 
     Args:
         folder: of all checkpoints of the run.
         lengths: fingerprint of the length index that the position belongs to.
         keep: checkpoints to leave, this one included.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     place = folder / f"step-{state.step:08d}"
-    building = Path(tempfile.mkdtemp(dir=folder, prefix=f".{place.name}."))
-    try:
-        building.chmod(0o755)
-        _write(building, state, lengths)
-        if place.exists():
-            shutil.rmtree(place)
-        building.rename(place)
-        _sync(folder)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    if not place.exists():
+        with writing_folder(place) as building:
+            _write(building, state, lengths)
     for old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
+        remove_folder(old)
     return place
 
 
@@ -151,11 +141,3 @@ def _fill(state: State, stored: dict[str, Tensor], average: dict[str, Tensor]) -
             state.memory(parameter)[kind] = value.to(parameter.device)
     for name, value in average.items():
         state.average[name].copy_(value)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -24,7 +24,7 @@ import numpy as np
 
 from corpus.clock import Clock
 from corpus.errors import UserError
-from corpus.files import write_text
+from corpus.files import is_temporary, sweep, write_text
 from corpus.timeline import Span, Timeline, write_timeline
 from corpus.video import Encoding, write_video
 from worlds import arena, doom
@@ -244,13 +244,18 @@ def _write_manifest(folder: Path, rows: Iterable[dict[str, Any]]) -> Path:
 
 
 def _check_folder(folder: Path, names: Iterable[str]) -> None:
-    """Refuse a folder that holds what this run would not write: a pipeline would take it, too."""
+    """Refuse a folder that holds what this run would not write: a pipeline would take it, too.
+
+    What a run that was killed left unfinished is cleared away.
+    """
     expected = {MANIFEST} | {
         name + suffix for name in names for suffix in (".mp4", ".timeline.jsonl", ".scenes.jsonl")
     }
-    strange = sorted(p.name for p in folder.glob("*") if p.name not in expected)
+    found = sorted(path.name for path in folder.glob("*") if path.name not in expected)
+    strange = [name for name in found if not is_temporary(name)]
     if strange:
         raise UserError(
             f"{folder} holds other files ({strange[0]}{', ...' * (len(strange) > 1)}): "
             "record into an empty folder"
         )
+    sweep(folder)

@@ -1,9 +1,11 @@
 """Checkpoints: exact, whole or absent, and never a pickle."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from corpora import arena_shards, small_config
 from safetensors.torch import load_file
 
 from corpus.errors import UserError
+from corpus.files import sweep, writing, writing_folder
 from training import api, checkpoint
 from training.api import train
 from training.metrics import read_lines
@@ -133,9 +136,6 @@ def test_a_half_written_checkpoint_is_never_picked(
             train(config(), shards, tmp_path / "run")
     folder = tmp_path / "run" / "checkpoints"
     assert [path.name for path in folder.iterdir()] == ["step-00000004"]
-    # What kill -9 leaves in the middle of a write:
-    (folder / ".step-00000008.abc").mkdir()
-    (folder / ".step-00000008.abc" / "state.json").write_text("{")
     latest = checkpoint.latest(folder)
     assert latest is not None and latest.name == "step-00000004"
     same(train(config(), shards, tmp_path / "run", resume=True), straight)
@@ -166,10 +166,74 @@ def test_the_folder_is_a_model_with_the_averaged_weights(straight: Path) -> None
     assert any(not torch.equal(average[name], stored[f"weight/{name}"]) for name in average)
 
 
-def test_saving_a_step_again_replaces_it(straight: Path, tmp_path: Path) -> None:
+def killed(work: Callable[[], object], moments: int) -> bool:
+    """Work in a fork that is killed after it touched so many names; False if it was done before."""
+    child = os.fork()
+    if child == 0:
+        left = [moments]
+
+        def watch(event: str, _: Any) -> None:
+            if event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir"):
+                left[0] -= 1
+                if left[0] < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(watch)
+        try:
+            work()
+        finally:
+            os._exit(0 if sys.exception() is None else 1)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, -signal.SIGKILL)
+    return status != 0
+
+
+def test_a_kill_at_any_moment_leaves_whole_checkpoints(straight: Path, tmp_path: Path) -> None:
+    """Three steps are saved, one of them twice, and two kept."""
+    state = api.fresh(load_run(straight).model, config().optimizer)
+    ends: list[list[str]] = []
+    done = False
+    while not done:
+        folder = tmp_path / str(len(ends))
+
+        def work(folder: Path = folder) -> None:
+            for step in (5, 6, 6, 7):
+                state.step = step
+                checkpoint.save(folder, state, "lengths", keep=2)
+
+        done = not killed(work, moments=len(ends))
+        found = checkpoint.checkpoints(folder)
+        for place in found:
+            checkpoint.read_state(place)
+        sweep(folder)
+        assert [path.name for path in sorted(folder.glob("*"))] == [path.name for path in found]
+        ends.append([path.name[-1] for path in found])
+    assert [each for i, each in enumerate(ends) if each not in ends[:i]] == [
+        [],
+        ["5"],
+        ["5", "6"],
+        ["5", "6", "7"],
+        ["6", "7"],
+    ]
+
+
+def test_a_step_that_is_saved_is_not_saved_again(straight: Path, tmp_path: Path) -> None:
     state = api.fresh(load_run(straight).model, config().optimizer)
     state.step = 7
-    for lengths in ("old", "new"):
-        place = checkpoint.save(tmp_path, state, lengths, keep=2)
-    assert [path.name for path in tmp_path.iterdir()] == ["step-00000007"]
-    assert checkpoint.read_state(place)["lengths"] == "new"
+    place = checkpoint.save(tmp_path, state, "lengths", keep=2)
+    before = (place / "state.json").stat().st_ino
+    assert checkpoint.save(tmp_path, state, "lengths", keep=2) == place
+    assert (place / "state.json").stat().st_ino == before
+
+
+def test_what_a_kill_left_behind_is_cleared_away(shards: Path, tmp_path: Path) -> None:
+    """A begun beginning, and a checkpoint of which only a part was written."""
+    run = tmp_path / "run"
+    unfinished = writing(run / "config.yaml")
+    unfinished.__enter__().write_text("steps: ")
+    train(small_config(steps=1), shards, run)
+    part = writing_folder(run / "checkpoints" / "step-00000002")
+    (part.__enter__() / "state.json").write_text("{")
+    assert [path.name for path in checkpoint.checkpoints(run / "checkpoints")] == ["step-00000001"]
+    train(small_config(steps=1), shards, run, resume=True)
+    assert not [path for path in run.rglob("*") if path.name.startswith(".")]

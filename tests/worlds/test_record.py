@@ -8,6 +8,7 @@ import av
 import pytest
 
 from corpus.errors import UserError
+from corpus.files import writing
 from corpus.timeline import Timeline, read_timeline
 from corpus.video import count_frames, read_video
 from worlds import arena, doom
@@ -97,6 +98,15 @@ def test_the_same_arguments_give_the_same_bytes(filmed: Path, tmp_path: Path) ->
     assert contents(tmp_path) == contents(filmed)
     record_arena(tmp_path / "other", episodes=7, seed=3, per_film=3)
     assert contents(tmp_path / "other")["arena-00000.mp4"] != contents(filmed)["arena-00000.mp4"]
+
+
+def test_a_recording_that_was_killed_goes_on(filmed: Path, tmp_path: Path) -> None:
+    """Also where the kill came in the middle of a file."""
+    (tmp_path / "arena-00000.mp4").write_bytes((filmed / "arena-00000.mp4").read_bytes())
+    unfinished = writing(tmp_path / "arena-00001.mp4")
+    unfinished.__enter__().write_bytes(b"half a film")
+    record_arena(tmp_path, episodes=7, seed=2, per_film=3)
+    assert contents(tmp_path) == contents(filmed)
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
