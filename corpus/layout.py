@@ -18,7 +18,7 @@ from pathlib import Path
 
 from corpus.clock import Clock
 from corpus.errors import UserError
-from corpus.files import write_text
+from corpus.files import is_temporary, write_text
 
 SCHEMA_VERSION = 1
 TOOL = "tv2tv"
@@ -87,7 +87,7 @@ def create(root: Path, clock: Clock) -> Layout:
         return layout
     if root.exists() and not root.is_dir():
         raise UserError(f"{root} is no folder: choose another --corpus")
-    if root.exists() and any(root.iterdir()):
+    if root.exists() and not all(is_temporary(path.name) for path in root.iterdir()):
         raise UserError(f"{root} is not empty and holds no corpus.json: choose another --corpus")
     head = {
         "schema": SCHEMA_VERSION,

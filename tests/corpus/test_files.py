@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from killing import killed_at
 
+from corpus.clock import Clock
 from corpus.files import standing, sweep, write_text, writing_folder
+from corpus.layout import create, open_corpus
 
 
 def put(folder: Path, text: str) -> None:
@@ -53,6 +55,15 @@ def test_a_file_is_the_old_or_the_new_one_wherever_its_writer_is_killed(tmp_path
         call += 1
     assert call >= 3
     assert path.read_text() == "new"
+
+
+def test_a_corpus_whose_making_was_killed_can_still_be_made(tmp_path: Path) -> None:
+    call = 0
+    while killed_at(call, lambda root=tmp_path / str(call): create(root, Clock())):  # type: ignore[misc]
+        create(tmp_path / str(call), Clock())
+        assert open_corpus(tmp_path / str(call))[0] == Clock()
+        call += 1
+    assert call >= 3
 
 
 def test_an_error_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
