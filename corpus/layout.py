@@ -96,8 +96,9 @@ def create(root: Path, clock: Clock) -> Layout:
         "tool_version": TOOL_VERSION,
     }
     try:
+        str(root).encode()  # a name of other bytes is refused by what writes Parquet
         write_text(layout.header, json.dumps(head, indent=2) + "\n")
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:
         raise UserError(f"no corpus can be made in {root}: {error}") from error
     return layout
 

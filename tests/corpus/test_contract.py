@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import tempfile
 from pathlib import Path
 
@@ -119,6 +120,8 @@ def test_a_corpus_that_cannot_be_there_is_a_mistake(tmp_path: Path) -> None:
         create(tmp_path / "file", Clock())
     with pytest.raises(UserError, match="no corpus can be made"):
         create(tmp_path / "file" / "corpus", Clock())
+    with pytest.raises(UserError, match="no corpus can be made"):
+        create(tmp_path / os.fsdecode(b"d\xe9"), Clock())
 
 
 @pytest.mark.parametrize(
