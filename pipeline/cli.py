@@ -243,7 +243,7 @@ def generate(
         int | None, typer.Option(min=1, help="Solver steps; by default the run's own.")
     ] = None,
 ) -> None:
-    """Generate a film: the model writes what happens next, then draws it.
+    """Generate a film: the model writes what happens next, then draws it. Runs on the CPU.
 
     Examples:
 

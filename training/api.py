@@ -78,7 +78,9 @@ def train(config: RunConfig, shards: Path, out: Path, *, resume: bool = False) -
     lengths = loader.index.fingerprint
     place = checkpoint.latest(folder.checkpoints)
     if place is not None:
-        checkpoint.restore(place, state, lengths)
+        changed = checkpoint.restore(place, state, lengths)
+        if changed:
+            tell(f"resumed with {', '.join(changed)}: what follows is the same up to rounding only")
     # What can be wrong with config and shards has shown by now, before anything is written.
     sweep(out)
     if not as_stored:

@@ -5,7 +5,7 @@
     checkpoints/step-00000500/
       model.json, model.safetensors   the averaged weights: a model that `load_model` opens
       training.safetensors            the weights themselves and the optimizer's moments
-      state.json                      step, position in the data, SHA-256 of the files above
+      state.json                      step, position in the data, the machine, SHA-256 of the files
 
 The folder is written beside its place, synced, and renamed, and moved away before it is removed:
 one that is there is whole.
@@ -62,8 +62,11 @@ def latest(folder: Path) -> Path | None:
     return next(reversed(checkpoints(folder)), None)
 
 
-def restore(place: Path, state: State, lengths: str) -> None:
+def restore(place: Path, state: State, lengths: str) -> list[str]:
     """Put a checkpoint into a fresh state; what follows is as if the run had never stopped.
+
+    Returns:
+        What of the machine differs: with any of it, this holds only up to rounding.
 
     Raises:
         UserError: a file is damaged, or the checkpoint belongs to other data or another model.
@@ -82,6 +85,23 @@ def restore(place: Path, state: State, lengths: str) -> None:
         raise UserError(f"{place} does not fit this run: {error}") from error
     state.step = head["step"]
     state.position = Position(**head["position"])
+    before = head["machine"]
+    return [
+        f"{name} {value} (before: {before[name]})"
+        for name, value in machine(state).items()
+        if value != before[name]
+    ]
+
+
+def machine(state: State) -> dict[str, Any]:
+    """What decides the last digits of a run: torch, the kind of processor, threads of the CPU."""
+    device = next(state.model.parameters()).device
+    cpu = f"cpu {torch.backends.cpu.get_cpu_capability()}"
+    return {
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def read_state(place: Path) -> dict[str, Any]:
@@ -110,7 +130,7 @@ def _write(folder: Path, state: State, lengths: str) -> None:
         "step": state.step,
         "position": {"epoch": state.position.epoch, "step": state.position.step},
         "lengths": lengths,
-        "torch": torch.__version__,
+        "machine": machine(state),
         "files": {name: sha256_file(folder / name) for name in HELD},
     }
     write_text(folder / STATE, json.dumps(head, indent=2) + "\n")

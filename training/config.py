@@ -1,8 +1,9 @@
 """Everything that decides a training run, in one file that a person writes.
 
 A config is YAML plus dotted overrides (``optimizer.lr=1e-3``); unknown keys are errors; the
-resolved config is stored with the run. What lies under ``runtime`` and ``sampling`` cannot change
-what is learned and may differ when a run is resumed; everything else must be equal.
+resolved config is stored with the run. What lies under ``runtime`` and ``sampling`` may differ when
+a run is resumed: it decides how the work is done and how films are drawn, not what is learned.
+Everything else must be equal.
 """
 
 from collections.abc import Sequence
@@ -136,10 +137,14 @@ class SamplingConfig(Section):
 
 
 class RuntimeConfig(Section):
-    """What cannot change the result.
+    """How the work is done.
+
+    ``device`` and ``threads`` decide in which order sums are taken, and so their last digits: two
+    runs are equal bit by bit only on the same kind of processor, with the same threads and torch.
+    The rest changes nothing that is learned.
 
     Attributes:
-        device: auto = cuda where there is one.
+        device: of training; auto = cuda where there is one. Films are made on the CPU.
         threads: of the CPU, for training and generation; None leaves it to torch. A small model
             gains nothing from more than two, and on a machine that is shared a barrier of many
             threads waits for the slowest.

@@ -108,11 +108,11 @@ def optimizers(model: TV2TV, config: OptimizerConfig) -> tuple[torch.optim.Optim
 
 
 def averaged(state: State) -> TV2TV:
-    """A model of the averaged weights, which it shares with the state."""
+    """A model of the averaged weights on the CPU, where films are made; it may share them."""
     with torch.device("meta"):
         model = TV2TV(state.model.config)
     model.load_state_dict(state.average, assign=True)
-    return model.eval()
+    return model.cpu().eval()
 
 
 def learning_rate(step: int, config: RunConfig) -> float:

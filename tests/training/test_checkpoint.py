@@ -106,6 +106,25 @@ def test_kill_and_resume_is_the_straight_run(
     same(train(config(workers), shards, tmp_path / "run", resume=True), straight)
 
 
+def test_another_machine_is_told_of_on_resume(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sums differ in their last digits with the number of threads."""
+    run = train(config(), shards, tmp_path / "run")
+    place = checkpoint.latest(run / "checkpoints")
+    assert place is not None
+    assert checkpoint.read_state(place)["machine"]["threads"] == 1
+    capsys.readouterr()
+    train(config(workers=1), shards, run, resume=True)
+    assert "resumed with" not in capsys.readouterr().err
+    before = torch.get_num_threads()
+    try:
+        train(config(threads=2), shards, run, resume=True)
+    finally:
+        torch.set_num_threads(before)
+    assert "resumed with threads 2 (before: 1): " in capsys.readouterr().err
+
+
 def test_only_the_last_checkpoints_are_kept(straight: Path) -> None:
     kept = [path.name for path in checkpoint.checkpoints(straight / "checkpoints")]
     assert kept == ["step-00000008", "step-00000009"]
