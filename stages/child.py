@@ -34,10 +34,12 @@ class Limits:
     Attributes:
         seconds: time that we wait for it, in all; time we spend on its output does not count.
         memory: bytes of address space; threads and file maps count as well.
+        stall: seconds that it may be without output, whatever it says on stderr.
     """
 
     seconds: float
     memory: int
+    stall: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class Child:
         self._counted = 0
         self._uncounted = b""
         self._waited = 0.0
+        self._silent = 0.0  # of that, since the last output
         self._timed_out = False
         self._head = bytearray()
         self._tail = bytearray()
@@ -113,13 +116,17 @@ class Child:
             bufsize=0,
             start_new_session=True,
         )
-        _limit(self._process.pid, limits)
         assert self._process.stdout is not None and self._process.stderr is not None  # noqa: S101
         self._out, self._err = self._process.stdout.fileno(), self._process.stderr.fileno()
         self._selector = selectors.DefaultSelector()
-        for handle in (self._out, self._err):
-            os.set_blocking(handle, False)
-            self._selector.register(handle, selectors.EVENT_READ)
+        try:
+            _limit(self._process.pid, limits)
+            for handle in (self._out, self._err):
+                os.set_blocking(handle, False)
+                self._selector.register(handle, selectors.EVENT_READ)
+        except BaseException:
+            self._end()
+            raise
 
     def __enter__(self) -> "Child":
         return self
@@ -130,12 +137,7 @@ class Child:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._kill()
-        self._process.wait()
-        self._selector.close()
-        for pipe in (self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
+        self._end()
 
     def read_into(self, buffer: memoryview) -> int:
         """Fill a buffer from stdout; fewer bytes than asked only where the output ends."""
@@ -187,20 +189,39 @@ class Child:
     def _open(self, handle: int) -> bool:
         return handle in self._selector.get_map()
 
+    def _end(self) -> None:
+        """Kill the child, wait for it, and close our ends of its pipes."""
+        self._kill()
+        self._process.wait()
+        self._selector.close()
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+
     def _wait(self) -> bool:
         """Wait for output; True when stdout has some. At the end of our patience: kill."""
         started = time.monotonic()
-        ready = self._selector.select(max(0.0, self._limits.seconds - self._waited))
-        self._waited += time.monotonic() - started
+        ready = self._selector.select(max(0.0, self._patience()))
+        waited = time.monotonic() - started
+        self._waited += waited
         handles = {key.fd for key, _ in ready}
         if self._err in handles:
             self._hear()
-        if not ready and self._waited >= self._limits.seconds:
+        if self._out in handles:
+            self._silent = 0.0
+            return True
+        self._silent += waited
+        if self._patience() <= 0:
             self._timed_out = True
             self._kill()
             for handle in list(self._selector.get_map()):
                 self._selector.unregister(handle)
-        return self._out in handles
+        return False
+
+    def _patience(self) -> float:
+        """Seconds that we go on waiting for output."""
+        whole = self._limits.seconds - self._waited
+        return min(whole, self._limits.stall - self._silent)
 
     def _hear(self) -> None:
         """Keep the beginning and the end of stderr, and count."""
@@ -244,10 +265,15 @@ def run(command: Sequence[str], limits: Limits, most: int = 1 << 24) -> tuple[En
 
 
 def twice(attempt: Callable[[], T]) -> T:
-    """Try once more after trouble: a machine has bad minutes, a film that fails twice is bad."""
+    """Try once more after a crash or want of memory: a film that fails twice is bad.
+
+    Time is not given twice: the limits are wide, and what hangs would hang as long again.
+    """
     try:
         return attempt()
-    except ChildTrouble:
+    except ChildTrouble as error:
+        if error.reason == "timeout":
+            raise
         return attempt()
 
 
@@ -256,7 +282,15 @@ def _limit(pid: int, limits: Limits) -> None:
     if not hasattr(resource, "prlimit"):
         return
     cpu = math.ceil(limits.seconds) + 1
+    wanted = {
+        resource.RLIMIT_CPU: (cpu, cpu + 1),
+        resource.RLIMIT_AS: (limits.memory, limits.memory),
+        resource.RLIMIT_CORE: (0, 0),
+    }
     with contextlib.suppress(ProcessLookupError):
-        resource.prlimit(pid, resource.RLIMIT_CPU, (cpu, cpu + 1))
-        resource.prlimit(pid, resource.RLIMIT_AS, (limits.memory, limits.memory))
-        resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+        for what, both in wanted.items():
+            # We may ourselves be under a limit, and nobody may raise what was handed down.
+            _, most = resource.prlimit(pid, what)
+            if most != resource.RLIM_INFINITY:
+                both = min(both[0], most), min(both[1], most)
+            resource.prlimit(pid, what, both)

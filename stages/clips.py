@@ -44,7 +44,7 @@ class ClipsConfig(StageConfig):
         min_seconds, max_seconds: bounds of a clip's length [reported: 6-16], in whole chunks.
         buckets: sizes (width, height); a film takes the one whose shape is nearest its own.
         encoding: ``yuv420p`` for films, ``rgb_lossless`` for worlds with sprites of few pixels.
-        timeout, memory: limits of the child: seconds (each picture adds to them) and bytes.
+        timeout, memory: limits of the child: seconds without a new picture, and bytes.
     """
 
     min_seconds: float = Field(default=6.0, gt=0)

@@ -1,5 +1,8 @@
 """How a foreign film is opened: by children only, as a plain file, with time to spare but not much.
 
+A film that hangs is killed within a minute, however long it says it is: what counts is the time
+without a new picture. The time for all of it grows with its packets, since slow is no fault.
+
 `stages.probe` looks at packets, `stages.shots` and `stages.clips` decode. All three see the stream
 that the probe chose: the first video stream that is no cover picture.
 """
@@ -46,12 +49,17 @@ def decoding_limits(record: dict[str, Any], timeout: float, memory: int) -> Limi
     """Limits of a child that decodes a record's film once.
 
     Args:
-        timeout: seconds to start with; each packet in the file adds a little.
+        timeout: seconds that it may be without a new picture; for the whole film each packet in
+            the file adds a little.
         memory: bytes of address space.
     """
-    return Limits(timeout + SECONDS_PER_PICTURE * record["packets"], memory)
+    return Limits(timeout + SECONDS_PER_PICTURE * record["packets"], memory, stall=timeout)
 
 
 def reading_limits(size: int, timeout: float, memory: int) -> Limits:
-    """Limits of a child that reads a file of ``size`` bytes without decoding it."""
-    return Limits(timeout + size / BYTES_PER_SECOND, memory)
+    """Limits of a child that reads a file of ``size`` bytes without decoding it.
+
+    Args:
+        timeout: seconds that it may be without a new packet.
+    """
+    return Limits(timeout + size / BYTES_PER_SECOND, memory, stall=timeout)

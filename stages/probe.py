@@ -47,7 +47,7 @@ class ProbeConfig(StageConfig):
         min_size: least number of pixels of the shorter side, as displayed.
         max_gap: seconds that one picture may stay; more is taken for broken timestamps.
         max_missing: part of the frames that the header promises which may be missing.
-        timeout, memory: limits of the child, seconds and bytes.
+        timeout, memory: limits of the child: seconds without a new packet, and bytes.
     """
 
     min_seconds: float = Field(default=1.0, ge=0)

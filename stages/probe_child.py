@@ -9,6 +9,7 @@ Usage: probe_child.py FILE DEMUXERS, where DEMUXERS is libav's ``format_whitelis
 import contextlib
 import json
 import sys
+import time
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -19,6 +20,7 @@ from av.video.stream import VideoStream
 
 ATTACHED_PICTURE = 0x400
 TRIES_FOR_A_PICTURE = 100
+SIGN_OF_LIFE = 1.0  # seconds of reading between two of them
 
 
 def describe(path: str, demuxers: str) -> dict[str, Any]:
@@ -67,31 +69,35 @@ class Film:
     def read(self, container: InputContainer) -> None:
         """Take all packets; where the file breaks off, what came before counts."""
         self.stream.thread_type = "NONE"
+        told = time.monotonic()
         with contextlib.suppress(av.FFmpegError):
             for packet in container.demux():
                 if packet.size:
                     self._take(packet)
+                if time.monotonic() - told > SIGN_OF_LIFE:
+                    print(flush=True)  # an empty line before the JSON
+                    told = time.monotonic()
 
     def _take(self, packet: "av.Packet[Any]") -> None:
         # AVI has no presentation times: its decoding times are all there is.
-        time = packet.pts if packet.pts is not None else packet.dts
+        shown = packet.pts if packet.pts is not None else packet.dts
         length = packet.duration or 0
-        if time is not None and packet.time_base:
-            self.media_end = max(self.media_end, float((time + length) * packet.time_base))
+        if shown is not None and packet.time_base:
+            self.media_end = max(self.media_end, float((shown + length) * packet.time_base))
         if packet.stream is not self.stream:
             return
         self.packets += 1
         if self.rotation is None and self.packets <= TRIES_FOR_A_PICTURE:
             self.rotation = _rotation(packet)
         if self.first_key is None and packet.is_keyframe:
-            self.first_key = time
+            self.first_key = shown
         # No decoder shows what lies before the first key frame or outside an edit list.
-        led = time is not None and self.first_key is not None and time >= self.first_key
-        if time is None or not led or packet.is_discard or self._hidden(packet):
+        led = shown is not None and self.first_key is not None and shown >= self.first_key
+        if shown is None or not led or packet.is_discard or self._hidden(packet):
             return
-        self.times.append(time)
-        if self.last is None or time >= self.last[0]:
-            self.last = (time, length)
+        self.times.append(shown)
+        if self.last is None or shown >= self.last[0]:
+            self.last = (shown, length)
 
     def _hidden(self, packet: "av.Packet[Any]") -> bool:
         """Whether a packet only prepares later pictures; VP8's first byte says so in bit 4."""

@@ -51,8 +51,8 @@ from stages.stage import Record, Resources, StageConfig, VideoStage, children
 
 PROXY_SIZE = (256, 144)  # of every film, whatever its shape: differences do not mind stretching
 PROXY_TICKS = 512  # per picture, at 12800 a second: the proxy's clock counts pictures
-# metadata prints a line per picture on stdout, and only where a picture has metadata
-_TELL = "metadata=mode=add:key=x:value=1,metadata=mode=print:file=-"
+# metadata prints a line per picture on stdout, at once, and only where a picture has metadata
+_TELL = "metadata=mode=add:key=x:value=1,metadata=mode=print:file=-:direct=1"
 _PROXY = [
     *("-fps_mode", "passthrough", "-enc_time_base", "demux", "-an", "-sn", "-dn"),
     *("-c:v", "libx264", "-preset", "ultrafast", "-crf", "18", "-g", "50", "-bf", "0"),
@@ -79,7 +79,7 @@ class ShotsConfig(StageConfig):
         detectors: who proposes boundaries; ``given`` stands alone.
         cuts, blends: what makes a proposal a boundary.
         max_lost: part of a film's pictures that may be missing or damaged.
-        timeout, memory: limits of the child: seconds (each picture adds to them) and bytes.
+        timeout, memory: limits of the child: seconds without a new picture, and bytes.
     """
 
     detectors: tuple[Detector, ...] = (Content(), Adaptive(), Threshold())

@@ -124,6 +124,21 @@ def test_pictures_are_read_whole_and_the_end_is_seen() -> None:
     assert size == 0 and ended.code == 0
 
 
+def test_what_gives_no_output_is_killed_whatever_it_complains() -> None:
+    code = (
+        "import sys, time\nprint('one', flush=True)\n"
+        "while True: sys.stderr.write('damage\\n'); sys.stderr.flush(); time.sleep(0.01)"
+    )
+    ended, out = run(python(code), Limits(seconds=600, memory=4 << 30, stall=0.5))
+    assert (ended.trouble, out) == ("timeout", b"one\n")
+
+
+def test_slow_output_is_no_stall() -> None:
+    code = "import time\nfor n in range(8): print(n, flush=True); time.sleep(0.3)"
+    ended, out = run(python(code), Limits(seconds=600, memory=4 << 30, stall=1.5))
+    assert ended.how == "exited" and len(out.split()) == 8
+
+
 def test_our_own_time_between_reads_does_not_count() -> None:
     code = "import sys\nfor _ in range(4): sys.stdout.buffer.write(b'x' * 100000)"
     with Child(python(code), Limits(seconds=1.0, memory=4 << 30)) as child:
@@ -139,6 +154,51 @@ def test_leaving_early_kills_the_child() -> None:
         pid = child._process.pid
         assert next(child.chunks()) == b"x\n"
     assert gone(pid)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits need prlimit")
+def test_children_live_under_a_limit_that_was_handed_down_to_us() -> None:
+    """`ulimit -t 30`: it may not be raised again, not even where we would give more time."""
+    root = Path(__file__).resolve().parents[2]
+    code = (
+        f"import resource, sys; sys.path.append({str(root)!r})\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (30, 30))\n"
+        "from stages.child import Limits, run\n"
+        "tell = 'import time, resource as r; time.sleep(0.5); print(r.getrlimit(r.RLIMIT_CPU))'\n"
+        "print(run([sys.executable, '-c', tell], Limits(40, 4 << 30))[1].decode())"
+    )
+    ended, out = run(python(code), Limits(seconds=60, memory=8 << 30))
+    assert (ended.code, out.split()) == (0, [b"(30,", b"30)"]), ended.stderr
+
+
+def test_nothing_is_left_of_a_child_that_cannot_be_limited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    def refuse(pid: int, limits: Limits) -> None:
+        started.append(pid)
+        raise PermissionError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr("stages.child._limit", refuse)
+    handles = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(PermissionError):
+        Child(python("import time; time.sleep(600)"), LIMITS)
+    with pytest.raises(ProcessLookupError):  # not even a zombie
+        os.kill(started[0], 0)
+    assert len(list(Path("/proc/self/fd").iterdir())) == handles
+
+
+def test_a_hang_is_not_waited_for_twice() -> None:
+    calls = []
+
+    def attempt() -> None:
+        calls.append(1)
+        raise ChildTrouble("timeout", "nothing came")
+
+    with pytest.raises(ChildTrouble):
+        twice(attempt)
+    assert len(calls) == 1
 
 
 def test_trouble_is_tried_twice_and_no_more() -> None:
