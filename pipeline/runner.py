@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,9 @@ def run(
         conservation.check(listing.sources, counts, found)
         shards, rewritten = _finish(plan, found, view, lock)
         levels = {name: level.to_json() for name, level in counts.items()}
-        log.write([_event("end", levels=levels, computed=computed, shards_rewritten=rewritten)])
+        left = [asdict(one) for one in put_off]
+        end = {"levels": levels, "computed": computed, "put_off": left}
+        log.write([_event("end", **end, shards_rewritten=rewritten)])
     if put_off:
         raise RunError(_unfinished(put_off))
     return Result(folder, computed, counts, shards, rewritten)

@@ -158,6 +158,9 @@ class TestRun:
             run(make_plan(), str(folder), view)
         assert "probe, b.mp4: OSError: [Errno 116] the mount is away" in str(left.value)
         assert "words, " in str(left.value)
+        (log,) = (tmp_path / "corpus" / "runs").glob("*/events.jsonl")
+        end = json.loads(log.read_text().splitlines()[-1])
+        assert [one["stage"] for one in end["put_off"]] == ["probe", "words"]
         found = {name: level.to_json() for name, level in counts(make_plan(), folder).items()}
         assert (found["videos"]["inputs"], found["videos"]["pending"]) == (3, 1)
         assert (found["clips"]["ok"], found["clips"]["pending"]) == (2, 1)
