@@ -17,6 +17,8 @@ from training.generate.output import write_film
 from training.run_folder import Run, StartFrame
 from training.sequence import Latent
 
+# What people have pictures in; PIL would also hand EPS to Ghostscript, a program of its own.
+PICTURES = ("PNG", "JPEG", "WEBP", "BMP")
 UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -120,8 +122,8 @@ def _stored(run: Run, prompt: str) -> StartFrame:
     """The stored start frame whose own caption shares most with the prompt; ties: the first."""
     if not run.start_frames:
         raise UserError(
-            f"{run.root} stored no start frames (its shards have no validation split): "
-            "give one with --image"
+            f"{run.root} stored no start frames (its shards have no validation split, or none of "
+            "a shape that was trained on): give one with --image"
         )
     wanted = set(prompt.lower().split())
 
@@ -135,10 +137,12 @@ def _stored(run: Run, prompt: str) -> StartFrame:
 def _encoded(run: Run, path: Path) -> Latent:
     """A picture as a start frame, (C, h, w): cut to the nearest shape that the run knows."""
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=PICTURES) as opened:
             picture = ImageOps.exif_transpose(opened).convert("RGB")
     except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"--image {path} cannot be read as a picture: {error}") from error
+        raise UserError(
+            f"--image {path} cannot be read as a picture ({', '.join(PICTURES)}): {error}"
+        ) from error
     aspect = picture.width / picture.height
     sizes = [run.size(shape) for shape in run.head.shapes]
     height, width = min(sizes, key=lambda size: abs(math.log(size[1] / size[0] / aspect)))

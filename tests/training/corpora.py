@@ -1,8 +1,12 @@
 """Small shard sets and configs for the tests of this folder."""
 
+from collections.abc import Collection
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from corpus.captions import Caption, ClipCaptions, SegmentCaption
 from corpus.codecs import DctCodec
@@ -39,9 +43,13 @@ def arena_shards(
     chunks: int = arena.CHUNKS,
     per_shard: int = 10,
     validation: float = 0.0,
+    wide: Collection[str] = (),
 ) -> Path:
-    """A shard set of so many episodes."""
+    """A shard set of so many episodes; those whose keys are in ``wide`` have wider latents."""
     samples = {each.key: each for each in (arena_sample(i, chunks) for i in range(episodes))}
+    for key in wide:
+        latent = np.pad(samples[key].latent, [(0, 0), (0, 0), (0, 0), (0, 2)])
+        samples[key] = replace(samples[key], latent=latent)
     size = sum(map(len, next(iter(samples.values())).members().values()))
     plan = ShardPlan(target_bytes=per_shard * size, validation=validation)
     write_shards(folder, {key: key for key in samples}, samples.__getitem__, HEADER, plan)

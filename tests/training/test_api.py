@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from corpora import arena_shards, small_config
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from corpus.errors import UserError
 from corpus.video import read_video
 from training.api import generate, train
+from training.film import PICTURES
 from training.run_folder import load_run
 
 
@@ -72,6 +73,21 @@ def test_a_picture_of_any_size_is_a_start(run: Path, tmp_path: Path) -> None:
     first = read_video(files["film"])[0].astype(int)
     assert np.abs(first - [255, 0, 0]).max() < 30
     assert json.loads(files["transcript"].read_text())["made"]["start_frame"] == "red.png"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "EPS"])
+def test_pictures_are_of_a_few_kinds(
+    kind: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EPS is a program, which PIL has another program run."""
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("EPS was run"))
+    path = tmp_path / "picture"
+    Image.new("RGB", (24, 24), (0, 0, 255)).save(path, format=kind)
+    if kind in PICTURES:
+        generate(run, "", path, [], 0.25, tmp_path / "film.mp4")
+    else:
+        with pytest.raises(UserError, match=r"cannot.*PNG, JPEG, WEBP, BMP"):
+            generate(run, "", path, [], 0.25, tmp_path / "film.mp4")
 
 
 def test_users_mistakes_are_named(run: Path, tmp_path: Path) -> None:

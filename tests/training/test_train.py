@@ -15,6 +15,7 @@ import torch
 from corpora import arena_shards, small_config
 
 from corpus.errors import UserError
+from corpus.shards import ShardSet
 from training import api, checkpoint
 from training.api import generate, train
 from training.metrics import MetricsLog, Progress, clock, read_lines
@@ -276,6 +277,20 @@ def test_sample_films_need_a_start_frame(shards: Path, tmp_path: Path) -> None:
         "sample_every=2, but there is no start frame",
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_start_frames_are_of_a_shape_that_was_trained_on(tmp_path: Path) -> None:
+    def entries(folder: Path) -> list[str]:
+        found = ShardSet.open(folder).entries
+        return [entry.key for entry in found if entry.split == "validation"]
+
+    odd, *others = entries(arena_shards(tmp_path / "all", 12, chunks=4, validation=0.3))
+    shards = arena_shards(tmp_path / "shards", 12, chunks=4, validation=0.3, wide=[odd])
+    assert odd in entries(shards)
+    run = train(small_config(steps=1), shards, tmp_path / "run")
+    frames = load_run(run).start_frames
+    assert {frame.latent.shape for frame in frames} == {(96, 3, 3)}
+    assert {frame.key for frame in frames} <= set(others)
 
 
 def test_opening_a_run_changes_nothing_else(shards: Path, tmp_path: Path) -> None:
