@@ -45,7 +45,7 @@ def test_the_example_stage_keeps_bright_clips_and_names_dark_ones(example: Stage
         write_video(example.context.media.path(clip), frames, 16)
         records.append({"shot_id": "s", "clip_id": name, "clip": clip, "clip_sha256": name})
     assert example.key(records[0]) != example.key(records[1])
-    (bright,), (dark,) = example.process(records)
+    (bright,), (dark,) = example.process([example.seen(record) for record in records])
     assert (bright.outcome, dark.outcome, dark.reason) == ("ok", "filtered", "dark")
     (onward,) = example.advance(records[0], [bright])
     assert onward["brightness"] == pytest.approx(200, abs=3)
