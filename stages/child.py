@@ -6,6 +6,7 @@ CPU seconds and address space. How it ended is a value, never an exception.
 """
 
 import contextlib
+import errno
 import math
 import os
 import resource
@@ -22,6 +23,8 @@ STDERR_KEPT = 8192  # bytes of the beginning and of the end; a broken film can c
 _READ = 1 << 16
 _GRACE = 5.0  # seconds for a child that closed its output to leave
 _OUT_OF_MEMORY = ("Cannot allocate memory", "MemoryError", "bad_alloc")
+# What a decoder says of a disk or a mount that fails; it then takes the film for a shorter one.
+_UNREAD = tuple(map(os.strerror, (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT)))
 
 Trouble = Literal["timeout", "memory", "crash"]
 T = TypeVar("T")
@@ -67,7 +70,8 @@ class Ended:
             return "memory"  # not by us, and nobody else kills: the system was out of memory
         if self.code and any(sign in self.stderr for sign in _OUT_OF_MEMORY):
             return "memory"
-        return "crash" if self.how == "crashed" else None
+        unread = any(sign in self.stderr for sign in _UNREAD)
+        return "crash" if unread or self.how == "crashed" else None
 
     def describe(self) -> str:
         """One line for a message."""

@@ -1,5 +1,6 @@
 """Children end, one way or another, and their parent knows how."""
 
+import errno
 import os
 import signal
 import sys
@@ -34,6 +35,15 @@ def gone(pid: int) -> bool:
 def test_output_and_exit_code() -> None:
     ended, out = run(python("import sys; print('here'); sys.exit(3)"), LIMITS)
     assert (ended.how, ended.code, ended.trouble, out) == ("exited", 3, None, b"here\n")
+
+
+def test_a_disk_that_fails_is_trouble_though_the_child_ends_well() -> None:
+    code = "import os, sys; sys.stderr.write('Error during demuxing: ' + os.strerror({}))"
+    for number in (errno.EIO, errno.ESTALE, errno.ENOTCONN):
+        ended, _ = run(python(code.format(number)), LIMITS)
+        assert (ended.how, ended.code, ended.trouble) == ("exited", 0, "crash")
+    ended, _ = run(python(code.format(errno.EINVAL)), LIMITS)
+    assert ended.trouble is None
 
 
 def test_arguments_are_never_a_shell_line(tmp_path: Path) -> None:
