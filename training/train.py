@@ -148,6 +148,6 @@ def _not_finite(state: State, step: Step, outcome: Outcome) -> str:
     return (
         f"step {state.step + 1}: the loss or its gradient is not finite ({losses}; gradient norm "
         f"{outcome.norms['total']}) with samples {', '.join(keys[:NAMED])}{more}. Nothing of this "
-        "step was applied. Look at these samples, or begin a run with a lower optimizer.lr; --resume "
-        "goes on from the last checkpoint"
+        "step was applied. Look at these samples, or begin a run with a lower optimizer.lr; "
+        "--resume goes on from the last checkpoint"
     )
