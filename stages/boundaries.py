@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import cv2
 import numpy as np
 from pydantic import Field
 from scenedetect import FrameTimecode, SceneDetector
@@ -27,7 +26,17 @@ from scenedetect.detectors import (
 )
 
 from stages.blends import BlendTest, Proxy, find_blends
-from stages.pictures import BLACK, FLOW_SIZE, NOISE, THUMB_SIZE, Frames, dark, difference, grey
+from stages.pictures import (
+    BLACK,
+    FLOW_SIZE,
+    NOISE,
+    THUMB_SIZE,
+    Frames,
+    dark,
+    difference,
+    grey,
+    one_thread,
+)
 from stages.stage import StageConfig
 
 BATCH = 64  # frames of the proxy read at once
@@ -112,10 +121,10 @@ def find_boundaries(
     Args:
         fps: mean frames per second, to turn seconds into frames.
     """
-    cv2.setNumThreads(1)  # the optical flow's result depends on the number of threads
-    proposals, gaps, thumbs = _look(proxy, detectors)
-    found = [b for frame in sorted(proposals) if (b := _cut(proxy, thumbs, frame, fps, cuts))]
-    found += [Boundary("gradual", *blend) for blend in find_blends(proxy, thumbs, fps, blends)]
+    with one_thread():
+        proposals, gaps, thumbs = _look(proxy, detectors)
+        found = [b for frame in sorted(proposals) if (b := _cut(proxy, thumbs, frame, fps, cuts))]
+        found += [Boundary("gradual", *blend) for blend in find_blends(proxy, thumbs, fps, blends)]
     found += _black(thumbs, gaps)
     return _joined(sorted(found, key=lambda b: (b.start, b.end)), round(SHORTEST_SHOT * fps))
 

@@ -1,5 +1,11 @@
-"""Comparing pictures of a proxy: what changed that neither motion nor exposure explains."""
+"""Pictures made small, grey and comparable: how they move, and what changed beyond that.
 
+The proxy of a film (shots) and the frames of a clip (segments, captions) are looked at with these.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -8,7 +14,8 @@ from numpy.typing import NDArray
 
 from corpus.video import Frames
 
-Picture = NDArray[np.float32]
+Float = NDArray[np.float32]
+Picture = Float
 
 THUMB_SIZE = (64, 36)  # width, height of the thumbnails that a whole film is searched in
 FLOW_SIZE = (128, 72)  # of the pictures that are compared closely
@@ -16,6 +23,45 @@ BLACK = 12.0  # mean grey level below which a picture is black, unless something
 NOISE = 1.0  # grey levels of difference that coding alone makes
 SURROUND = 33  # pixels over which brightness is levelled out before pictures are compared
 MOST_GAIN = 2.5  # change of contrast that exposure may explain
+SHORT_SIDE = 128  # pixels of a clip's frames that are looked at
+BLUR = 1.0  # pixels; against sensor noise and compression
+FASTEST, FAST, MEDIUM = 0, 1, 2  # presets of OpenCV's DIS flow
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """OpenCV on one thread: DIS flow depends on how many threads share the picture."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def shrink(frames: Frames) -> Frames:
+    """Frames (T, H, W, 3) with a short side of `SHORT_SIDE`; small ones are enlarged."""
+    _, height, width, _ = frames.shape
+    scale = SHORT_SIDE / min(height, width)
+    size = round(width * scale), round(height * scale)
+    if size == (width, height):
+        return frames
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.stack([cv2.resize(frame, size, interpolation=how) for frame in frames])
+
+
+def luma(frames: Frames) -> Frames:
+    """Luma (T, H, W) of RGB frames, slightly blurred."""
+    grey = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames)
+    return np.stack([cv2.GaussianBlur(frame, (0, 0), BLUR) for frame in grey])
+
+
+def flows(grey: Frames, preset: int = MEDIUM) -> list[Float]:
+    """Dense flow (H, W, 2) in pixels between consecutive (T, H, W) frames."""
+    engine = cv2.DISOpticalFlow.create(preset)
+    start = np.zeros((*grey.shape[1:], 2), np.float32)
+    pairs = pairwise(grey)
+    return [np.asarray(engine.calc(a, b, start.copy()), np.float32) for a, b in pairs]
 
 
 def grey(frame: Frames, size: tuple[int, int]) -> Frames:
@@ -37,7 +83,6 @@ def blur(picture: NDArray[Any], size: int) -> Picture:
     return np.asarray(cv2.blur(np.asarray(picture, np.float32), (size, size)), np.float32)
 
 
-_FLOW = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
 _Y, _X = np.mgrid[0 : FLOW_SIZE[1], 0 : FLOW_SIZE[0]].astype(np.float32)
 
 
@@ -56,7 +101,7 @@ def _levelled(a: Picture, b: Frames) -> tuple[Picture, Picture]:
 
 def moved(a: Frames, b: Frames) -> Picture:
     """Picture a with its parts moved to where they are in picture b."""
-    flow = _FLOW.calc(b, a, np.zeros((*a.shape, 2), np.float32))
+    (flow,) = flows(np.stack([b, a]), FASTEST)
     x, y = _X + flow[..., 0], _Y + flow[..., 1]
     there = cv2.remap(a, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return there.astype(np.float32)

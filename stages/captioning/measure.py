@@ -10,10 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stages import pictures
 from stages.captioning import colours, optics
 from stages.captioning.colours import Look
 from stages.captioning.movers import Mask, Mover, find_movers
-from stages.captioning.optics import STILL, Frames, Similarity, Step
+from stages.captioning.optics import STILL, Similarity, Step
+from stages.pictures import Frames
 
 STEPS_PER_SECOND = 8
 LOST = 0.2  # share of steps without a camera from which every frame is looked at
@@ -115,10 +117,10 @@ def measure(frames: Frames, seconds: float) -> Measurement:
             camera is fast, 8 else.
         seconds: from the first to the last of them.
     """
-    with optics.one_thread():
-        small = optics.shrink(frames)
+    with pictures.one_thread():
+        small = pictures.shrink(frames)
         rate = _rate(frames, seconds)
-        stride, grey, fast = _steps(small, rate, optics.PRESET_MEDIUM)
+        stride, grey, fast = _steps(small, rate, pictures.MEDIUM)
         joint = max(1, round(JOINT_SECONDS * rate / stride))
         slow = optics.steps(grey[::joint])
         camera = _camera(fast, slow, joint, grey.shape[1:])
@@ -133,9 +135,9 @@ def measure(frames: Frames, seconds: float) -> Measurement:
 
 def survey(frames: Frames, seconds: float) -> Measurement:
     """The same at a fraction of the cost, for long stretches: camera and looks, no regions."""
-    with optics.one_thread():
-        small = optics.shrink(frames)
-        _, grey, fast = _steps(small, _rate(frames, seconds), optics.PRESET_FAST)
+    with pictures.one_thread():
+        small = pictures.shrink(frames)
+        _, grey, fast = _steps(small, _rate(frames, seconds), pictures.FAST)
         camera = _camera(fast, [], 1, grey.shape[1:])
         return _measurement(seconds, camera, (), (), small, grey)
 
@@ -152,11 +154,11 @@ def _steps(small: Frames, rate: float, preset: int) -> tuple[int, Frames, list[S
         frames per step, the luma at the steps' ends, and the steps.
     """
     stride = max(1, round(rate / STEPS_PER_SECOND))
-    grey = optics.luma(small[::stride])
+    grey = pictures.luma(small[::stride])
     steps = optics.steps(grey, preset)
     lost = sum(step.camera is None for step in steps)
     if stride > 1 and lost > LOST * len(steps):
-        grey = optics.luma(small)
+        grey = pictures.luma(small)
         return 1, grey, optics.steps(grey, preset)
     return stride, grey, steps
 

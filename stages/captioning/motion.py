@@ -4,10 +4,10 @@ from collections import OrderedDict
 
 from pydantic import BaseModel, ConfigDict
 
-from stages.captioning import optics
 from stages.captioning.backend import OK, CaptionAnswer, CaptionRequest, DirectBackend, Shown, View
 from stages.captioning.measure import Measurement, measure, survey
 from stages.captioning.words import clip_text, segment_text
+from stages.pictures import SHORT_SIDE
 
 FPS = 16.0
 REMEMBERED = 256  # measurements; a segment is measured once though it is also the next one's past
@@ -24,7 +24,7 @@ class MotionBackend(DirectBackend):
 
     model = "motion/1"
     prompt = "motion/1"
-    view = View(fps=FPS, short_side=optics.SHORT_SIDE, before=True)
+    view = View(fps=FPS, short_side=SHORT_SIDE, before=True)
 
     def __init__(self, config: MotionConfig) -> None:
         super().__init__()

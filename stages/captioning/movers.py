@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from stages.captioning.optics import SPARSE, Float, Similarity, Step
+from stages.captioning.optics import SPARSE, Similarity, Step
+from stages.pictures import Float
 
 Mask = NDArray[np.bool_]
 

@@ -1,12 +1,10 @@
 """What moves between two frames: dense flow, and the camera's part of it.
 
-Everything works on small frames (`SHORT_SIDE` pixels on the short side), so that the cost does not
-depend on the clip's size, and clips of 24 pixels work like those of 448. Deterministic: no random
-sampling, one thread.
+Everything works on small frames (`stages.pictures.shrink`), so that the cost does not depend on the
+clip's size, and clips of 24 pixels work like those of 448. Deterministic: no random sampling, one
+thread.
 """
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -15,13 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from corpus.video import Frames
+from stages.pictures import MEDIUM, Float, Frames, flows
 
-Float = NDArray[np.float32]
-
-SHORT_SIDE = 128
-PRESET_FAST, PRESET_MEDIUM = 1, 2  # of OpenCV's DIS flow
-BLUR = 1.0  # pixels; against sensor noise and compression
 SPARSE = 3  # pixels between those that medians are taken of
 GRID = 6  # pixels between the points that vote for the camera's motion
 CELLS = 6, 8  # every cell of this raster (short x long side) has one vote, however much texture
@@ -37,34 +30,6 @@ BETTER = 0.8  # error of a camera model, as a share of the still one's, that cou
 MORE_BETTER = 2.0  # times as many cells must get better as get worse
 QUIET, QUIET_SHARE = 4.0, 0.7  # grey levels, or share of a cell's contrast, that is no change
 STILL_CELLS = 0.5  # least share of quiet cells under a still camera
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """OpenCV on one thread: DIS flow depends on how many threads share the picture."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
-
-
-def shrink(frames: Frames) -> Frames:
-    """Frames (T, H, W, 3) with a short side of `SHORT_SIDE`; small ones are enlarged."""
-    _, height, width, _ = frames.shape
-    scale = SHORT_SIDE / min(height, width)
-    size = round(width * scale), round(height * scale)
-    if size == (width, height):
-        return frames
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return np.stack([cv2.resize(frame, size, interpolation=how) for frame in frames])
-
-
-def luma(frames: Frames) -> Frames:
-    """Luma (T, H, W) of RGB frames, slightly blurred."""
-    grey = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames)
-    return np.stack([cv2.GaussianBlur(frame, (0, 0), BLUR) for frame in grey])
 
 
 @dataclass(frozen=True)
@@ -112,15 +77,7 @@ class Step:
     unexplained: Float
 
 
-def flows(grey: Frames, preset: int = PRESET_MEDIUM) -> list[Float]:
-    """Dense flow (H, W, 2) in pixels between consecutive (T, H, W) frames."""
-    engine = cv2.DISOpticalFlow.create(preset)
-    start = np.zeros((*grey.shape[1:], 2), np.float32)
-    pairs = pairwise(grey)
-    return [np.asarray(engine.calc(a, b, start.copy()), np.float32) for a, b in pairs]
-
-
-def steps(grey: Frames, preset: int = PRESET_MEDIUM) -> list[Step]:
+def steps(grey: Frames, preset: int = MEDIUM) -> list[Step]:
     """One `Step` per consecutive pair of (T, H, W) frames."""
     pairs = zip(pairwise(grey), flows(grey, preset), strict=True)
     return [step(before, after, flow) for (before, after), flow in pairs]

@@ -4,6 +4,7 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -59,6 +60,16 @@ def test_cuts_between_moving_scenes_are_found_to_the_frame(speed: float) -> None
 )
 def test_what_happens_within_a_shot_is_no_boundary(frames: Frames) -> None:
     assert boundaries(frames) == []
+
+
+def test_opencv_has_its_threads_back_afterwards() -> None:
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(3)
+        boundaries(camera(3, 8))
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_a_slide_whose_text_changes_is_a_new_shot() -> None:

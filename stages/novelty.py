@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.captioning import optics
+from stages import pictures
 
 SIDE = 12  # appearance is a thumbnail of this many pixels a side
 AROUND = 0.75  # seconds on each side of a boundary that are compared
@@ -12,7 +12,7 @@ NEAR = 3  # boundaries over which a peak must stand out
 
 
 def novelty(
-    frames: optics.Frames, rate: float, chunks: int, chunk_seconds: float
+    frames: pictures.Frames, rate: float, chunks: int, chunk_seconds: float
 ) -> NDArray[np.float64]:
     """Change of flow energy and of appearance at the inner boundaries of a clip.
 
@@ -26,9 +26,9 @@ def novelty(
     """
     if chunks < 2:
         return np.zeros(0)
-    with optics.one_thread():
-        small = optics.shrink(frames)
-        energy = np.log1p(_flow_energy(optics.luma(small)))
+    with pictures.one_thread():
+        small = pictures.shrink(frames)
+        energy = np.log1p(_flow_energy(pictures.luma(small)))
         looks = _thumbnails(small)
     total = np.zeros(chunks - 1)
     for series in (energy, looks):
@@ -39,14 +39,14 @@ def novelty(
     return total
 
 
-def _flow_energy(grey: optics.Frames) -> NDArray[np.float64]:
+def _flow_energy(grey: pictures.Frames) -> NDArray[np.float64]:
     """(T, 1) mean flow in pixels; the first frame shares the second's."""
-    flows = optics.flows(grey, optics.PRESET_FAST)
+    flows = pictures.flows(grey, pictures.FAST)
     means = [float(np.hypot(flow[..., 0], flow[..., 1]).mean()) for flow in flows]
     return np.array([means[:1] + means]).T if means else np.zeros((len(grey), 1))
 
 
-def _thumbnails(small: optics.Frames) -> NDArray[np.float64]:
+def _thumbnails(small: pictures.Frames) -> NDArray[np.float64]:
     """(T, SIDE * SIDE * 3) pictures at a glance, 0 to 1."""
     tiny = [cv2.resize(f, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for f in small]
     return np.stack(tiny).reshape(len(tiny), -1) / 255.0
