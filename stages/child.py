@@ -63,7 +63,7 @@ class Ended:
 
     @property
     def trouble(self) -> Trouble | None:
-        """Why a second attempt is due; None when the child decided to end, well or not."""
+        """What befell the child; None when it decided to end, well or not."""
         if self.how == "timeout" or (self.how == "crashed" and self.code == signal.SIGXCPU):
             return "timeout"
         if self.how == "crashed" and self.code == signal.SIGKILL:
