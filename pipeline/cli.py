@@ -330,7 +330,7 @@ def demo(
 
     console = Console()
     page = go(out, videos, Sizes(), view_for(console))
-    for text in closing_words(out, page):
+    for text in closing_words(out, page, videos):
         _say(console, text)
 
 

@@ -8,6 +8,8 @@ captions and shards, and trains on those for a short while.
 Everything lies under one folder. A second call resumes: what is durable is not made again.
 """
 
+import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,11 +24,13 @@ from pipeline.progress import View
 from pipeline.recipe import CONFIGS, load_recipe
 from pipeline.report import write_report
 from pipeline.runner import Result, run
-from training.api import evaluate, generate, train
+from training.api import INSTRUCTIONS, can_resume, evaluate, generate, train
 from training.config import load_config
 from worlds.record import MANIFEST, record_arena, record_doom
 
 SHARDS = "main"
+TOLD_AT = 1.5  # seconds into a film at which it is told what to do
+ARENA_SECONDS = 3.75
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Sizes:
 
     episodes: int = 800
     footage: float = 180.0
-    instructions: int = 96
+    instructions: int = INSTRUCTIONS
     arena: tuple[str, ...] = ()
     films: tuple[str, ...] = ()
 
@@ -73,7 +77,7 @@ def demo(out: Path, videos: Path | None, sizes: Sizes, view: View) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     steps = Steps(view)
     arena = _arena(out / "arena", sizes, steps)
-    films = _films(out / "films", videos, sizes, steps)
+    films = _films(out / ("yours" if videos else "films"), videos, sizes, steps)
     return write_page(out / "index.html", [arena, films], steps.seconds)
 
 
@@ -92,20 +96,17 @@ def _arena(folder: Path, sizes: Sizes, steps: Steps) -> Leg:
             out=folder / "obedience.json",
         ),
     )
-    says: list[list[tuple[float, str]]] = [[], [(1.5, "paint")], [(1.5, "blink")]]
-    films = steps.take(
-        "arena: generate films", lambda: [_film(folder, "arena", say, 4.0) for say in says]
-    )
+    films = steps.take("arena: generate films", lambda: _free_and_told(folder))
     return Leg(
         title="A world with an oracle: the arena",
         text="A sprite in a small world does one of eight things every quarter of a second. The "
         "model writes the next word, then draws the chunk that carries it out. The same start "
-        "frame, first left to itself, then told what to do after 1.5 seconds:",
+        "frame, first left to itself, then told after 1.5 seconds what it did not mean to do:",
         levels=_levels(result),
         report=steps.take("arena: report", lambda: write_report(folder / "corpus")),
         run=trained,
         shards=_totals(folder),
-        films=tuple(films),
+        films=films,
         obedience=counted.to_json(),
         next=(
             _command(folder, [(1.0, "left"), (2.0, "jump")], 4.0),
@@ -115,6 +116,15 @@ def _arena(folder: Path, sizes: Sizes, steps: Steps) -> Leg:
             "--set captions.every=clip",
         ),
     )
+
+
+def _free_and_told(folder: Path) -> tuple[Film, ...]:
+    """One beginning three times: left to itself, and told two things that it did not mean to do."""
+    free = _film(folder, "arena", [], ARENA_SECONDS)
+    meant = json.loads(free.film.with_suffix(".json").read_text(encoding="utf-8"))["words"]
+    own = [word["text"] for word in meant if word["start"] == TOLD_AT]
+    told = [word for word in ("paint", "blink", "jump") if word not in own][:2]
+    return free, *(_film(folder, "arena", [(TOLD_AT, word)], ARENA_SECONDS) for word in told)
 
 
 def _films(folder: Path, videos: Path | None, sizes: Sizes, steps: Steps) -> Leg:
@@ -131,13 +141,13 @@ def _films(folder: Path, videos: Path | None, sizes: Sizes, steps: Steps) -> Leg
             f"`tv2tv status {folder / 'corpus'}` says why; name other footage with --input"
         )
     trained = _train("films", "train-films", sizes.films, folder, steps)
-    say = [(1.5, "The camera pans left.")]
+    say = [(TOLD_AT, "The camera pans left.")]
     film = steps.take("films: generate a film", lambda: _film(folder, "films", say, 3.0))
     return Leg(
         title="Your videos" if videos else "Footage of a real game: Doom",
         text="Cuts are found, clips normalised, and every two seconds are captioned from what is "
-        "measured: camera motion, what moves where, what appears. This model has seen a minute of "
-        "training, enough to see the machinery turn, not to see a game.",
+        "measured: camera motion, what moves where, what appears. This model was trained for a "
+        "moment only: the machinery turns, but its films are noise still. Train it longer (below).",
         levels=_levels(result),
         report=steps.take("films: report", lambda: write_report(folder / "corpus")),
         run=trained,
@@ -170,8 +180,12 @@ def _corpus(name: str, recipe: str, given: Path, folder: Path, steps: Steps) -> 
 
 
 def _train(name: str, config: str, overrides: Sequence[str], folder: Path, steps: Steps) -> Path:
+    """Train, or go on training; a run of other footage or another config makes room."""
     shards = folder / "corpus" / "shards" / SHARDS
     resolved = load_config(CONFIGS / f"{config}.yaml", overrides)
+    if (folder / "run").exists() and not can_resume(resolved, shards, folder / "run"):
+        steps.view.say(f"{folder / 'run'} learned from something else: it is trained anew")
+        shutil.rmtree(folder / "run")
     trained: Path = steps.take(
         f"{name}: train, {resolved.steps} steps",
         lambda: train(resolved, shards, folder / "run", resume=True),
@@ -207,9 +221,9 @@ def _totals(folder: Path) -> dict[str, Any]:
     return dict(ShardSet.open(folder / "corpus" / "shards" / SHARDS).manifest["totals"])
 
 
-def closing_words(out: Path, page: Path) -> list[str]:
+def closing_words(out: Path, page: Path, videos: Path | None) -> list[str]:
     """Where everything is, and what to try next."""
-    arena, films = out / "arena", out / "films"
+    arena, films = out / "arena", out / ("yours" if videos else "films")
     return [
         "",
         f"The page: {page}",
@@ -222,5 +236,5 @@ def closing_words(out: Path, page: Path) -> list[str]:
         f"  tv2tv evaluate {arena / 'run'} --shards {arena / 'corpus' / 'shards' / SHARDS}",
         f"  tv2tv status {films / 'corpus'}",
         f"  tv2tv run real --input YOUR_VIDEOS --corpus {out / 'mine'}",
-        f"  make demo INPUT=YOUR_VIDEOS DEMO={out}-mine",
+        "  make demo INPUT=YOUR_VIDEOS",
     ]

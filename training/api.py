@@ -36,7 +36,7 @@ from training.samples import Samples
 from training.tokenizer import Tokenizer, train_tokenizer
 from training.train import fit
 
-__all__ = ["INSTRUCTIONS", "Obedience", "evaluate", "generate", "train"]
+__all__ = ["INSTRUCTIONS", "Obedience", "can_resume", "evaluate", "generate", "train"]
 SAMPLE_CHUNKS = 16  # of a sample film
 
 
@@ -107,6 +107,12 @@ def train(config: RunConfig, shards: Path, out: Path, *, resume: bool = False) -
     return out
 
 
+def can_resume(config: RunConfig, shards: Path, out: Path) -> bool:
+    """Whether ``out`` holds a run that `train` would go on with, given this config and shards."""
+    folder = RunFolder(out)
+    return folder.begun and not _differences(folder, config, ShardSet.open(shards))
+
+
 def generate(
     run: Path,
     prompt: str,
@@ -123,7 +129,7 @@ def generate(
 
     Args:
         prompt: meta-caption; "" without an image takes the start frame's own.
-        image: start frame; by default the stored validation frame nearest to the prompt.
+        image: start frame; by default the stored one nearest to the prompt.
         say: (seconds, words): words put in there, at the boundary of chunks at or before it.
         seconds: length of the film, a whole number of chunks.
         out: the mp4.
@@ -175,17 +181,22 @@ def _open(root: Path) -> Run:
 def _check_same_run(folder: RunFolder, config: RunConfig, data: ShardSet, resume: bool) -> None:
     if not resume:
         raise UserError(f"{folder.root} holds a run already: add --resume, or choose another --out")
-    different = read_config(folder).differences(config)
+    different = _differences(folder, config, data)
     if different:
         raise UserError(
-            f"{folder.root} was begun with another {', '.join(different)}: "
-            "resume with its own config, or choose another --out"
+            f"{folder.root} was begun with {different}: resume with its own config and shards, or "
+            "choose another --out"
         )
+
+
+def _differences(folder: RunFolder, config: RunConfig, data: ShardSet) -> str:
+    """What keeps a run from going on with this config on these shards; "" if nothing does."""
+    other = read_config(folder).differences(config)
+    if other:
+        return f"another {', '.join(other)}"
     if read_head(folder).shards["index"] != data.manifest["index"]["sha256"]:
-        raise UserError(
-            f"{folder.root} was begun on other shards than {data.folder}: "
-            "give the same ones, or choose another --out"
-        )
+        return f"other shards than {data.folder}"
+    return ""
 
 
 def _check_empty(folder: RunFolder) -> None:
@@ -205,8 +216,7 @@ def _check_samples(config: RunConfig, frames: Sequence[StartFrame]) -> None:
     if config.runtime.sample_every and not frames:
         raise UserError(
             f"runtime.sample_every={config.runtime.sample_every}, but there is no start frame to "
-            "make a film from: set it to 0, or give shards with a validation split and "
-            "sampling.start_frames of at least 1"
+            "make a film from: set it to 0, or sampling.start_frames to at least 1"
         )
 
 

@@ -125,7 +125,7 @@ class SamplingConfig(Section):
         guidance: 1 = none.
         guided_until: level t up to which it acts (`training.generate.session.Settings`).
         steps: solver steps per chunk.
-        start_frames: validation start frames that are stored with the run.
+        start_frames: start frames that are stored with the run, held-out ones if there are any.
     """
 
     guidance: Annotated[float, Field(ge=0)] = 2.0

@@ -122,8 +122,7 @@ def _stored(run: Run, prompt: str) -> StartFrame:
     """The stored start frame whose own caption shares most with the prompt; ties: the first."""
     if not run.start_frames:
         raise UserError(
-            f"{run.root} stored no start frames (its shards have no validation split, or none of "
-            "a shape that was trained on): give one with --image"
+            f"{run.root} stored no start frames (sampling.start_frames=0): give one with --image"
         )
     wanted = set(prompt.lower().split())
 

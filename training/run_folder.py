@@ -239,23 +239,21 @@ def load_run(root: Path) -> Run:
 
 
 def choose_start_frames(shards: ShardSet, head: Head, config: RunConfig) -> tuple[StartFrame, ...]:
-    """The first validation start frames of the index, whose order is random already.
+    """The first start frames of the index, whose order is random already.
 
-    Only of shapes that were trained on; others may not even divide into tokens.
+    Held-out ones, named ``start-NN``; where nothing is held out, those that are trained on, named
+    ``trained-NN``. Only of shapes that were trained on: others may not even divide into tokens.
     """
-    entries = [
-        entry
-        for entry in shards.entries
-        if entry.split == "validation" and shape_of(entry) in head.shapes
-    ]
+    fitting = [entry for entry in shards.entries if shape_of(entry) in head.shapes]
+    held_out = [entry for entry in fitting if entry.split == "validation"]
     return tuple(
         StartFrame(
-            name=f"start-{number:02d}",
+            name=f"{'start' if held_out else 'trained'}-{number:02d}",
             key=entry.key,
             meta=meta_text(entry, config.captions),
             latent=shards.latent(entry)[:, 0],
         )
-        for number, entry in enumerate(entries[: config.sampling.start_frames])
+        for number, entry in enumerate((held_out or fitting)[: config.sampling.start_frames])
     )
 
 

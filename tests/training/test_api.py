@@ -117,6 +117,15 @@ def test_users_mistakes_are_named(run: Path, tmp_path: Path) -> None:
 
 def test_no_start_frame_is_an_error_that_says_so(tmp_path: Path) -> None:
     shards = arena_shards(tmp_path / "shards", 4, chunks=4)
-    run = train(small_config(steps=1), shards, tmp_path / "run")
-    with pytest.raises(UserError, match=r"no validation split.*--image"):
+    run = train(
+        small_config(steps=1, sampling={"start_frames": 0, "steps": 1}), shards, tmp_path / "run"
+    )
+    with pytest.raises(UserError, match=r"start_frames=0.*--image"):
         generate(run, "", None, [], 1.0, tmp_path / "film.mp4")
+
+
+def test_where_nothing_is_held_out_films_begin_as_a_trained_one_and_say_so(tmp_path: Path) -> None:
+    shards = arena_shards(tmp_path / "shards", 4, chunks=4)
+    run = train(small_config(steps=1), shards, tmp_path / "run")
+    made = generate(run, "", None, [], 0.5, tmp_path / "film.mp4")
+    assert json.loads(made["transcript"].read_text())["made"]["start_frame"] == "trained-00"

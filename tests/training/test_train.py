@@ -17,7 +17,7 @@ from corpora import arena_shards, small_config
 from corpus.errors import UserError
 from corpus.shards import ShardSet
 from training import api, checkpoint
-from training.api import generate, train
+from training.api import can_resume, generate, train
 from training.metrics import MetricsLog, Progress, clock, read_lines
 from training.optimise import learning_rate
 from training.run_folder import load_run
@@ -184,6 +184,10 @@ def test_what_would_mix_runs_is_refused(shards: Path, tmp_path: Path) -> None:
     )
     others = arena_shards(tmp_path / "others", 8, chunks=4)
     refused(lambda: train(config, others, run, resume=True), "other shards")
+    assert can_resume(config, shards, run)
+    assert not can_resume(config, others, run)
+    assert not can_resume(small_config(steps=3), shards, run)
+    assert not can_resume(config, shards, tmp_path / "nothing")
     (run / "tokenizer.json").rename(tmp_path / "mine.json")
     train_tokenizer(["left"], 300).save(run / "tokenizer.json")
     refused(lambda: train(config, shards, run, resume=True), "not the tokenizer that this run")
@@ -265,11 +269,6 @@ def test_a_resumed_run_keeps_the_settings_that_it_was_resumed_with(
 
 def test_sample_films_need_a_start_frame(shards: Path, tmp_path: Path) -> None:
     runtime = {"workers": 0, "device": "cpu", "threads": 1, "sample_every": 2}
-    without = arena_shards(tmp_path / "shards", 4, chunks=4)
-    refused(
-        lambda: train(small_config(runtime=runtime), without, tmp_path / "run"),
-        "sample_every=2, but there is no start frame",
-    )
     refused(
         lambda: train(
             small_config(runtime=runtime, sampling={"start_frames": 0}), shards, tmp_path / "run"
