@@ -20,6 +20,7 @@ LEVEL = {
 OBEDIENCE = {
     "rate": 0.75, "n": 96, "low": 0.65, "high": 0.83, "chance": 0.198, "ceiling": 1.0,
     "valid": {"rate": 0.61}, "strict": {"rate": 0.52}, "vanished": {"rate": 0.07},
+    "own": {"obeyed": {"rate": 0.44, "n": 48}, "says_does": {"rate": 0.58}},
 }  # fmt: skip
 
 
@@ -53,6 +54,7 @@ def test_the_page_holds_everything_and_escapes_it(
     assert "75 %" in page and "of 96 instructions" in page and "chance 0.20" in page
     assert "52 % flawlessly as ordered" in page and "in 7 % the sprite vanished" in page
     assert "has not shown" not in page
+    assert "44 % of 48 films" in " ".join(page.split())
     assert 'href="arena/report.html"' in page
     assert "data:video/mp4;base64," in page and page.count("data:image/png;base64,") == 2
     assert "<td>videos</td><td>3</td><td>1</td>" in page
