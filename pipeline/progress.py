@@ -26,14 +26,16 @@ class StageProgress:
 
     Attributes:
         waiting: records that waited for this stage when the run began.
-        done: records answered.
-        onward: records that went on from here.
-        outcomes: rows by outcome.
+        before: records that were answered by then.
+        done: records answered since.
+        onward: of those that went on from here.
+        outcomes: rows by outcome, also of those before.
         first, last: seconds since the epoch of the first and the latest work.
     """
 
     name: str
     waiting: int = 0
+    before: int = 0
     done: int = 0
     onward: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -56,10 +58,28 @@ class StageProgress:
 
 
 class Progress:
-    """All stages of one run."""
+    """All stages of one run.
 
-    def __init__(self, names: Sequence[str], waiting: Mapping[str, int]) -> None:
-        self.stages = [StageProgress(name, waiting.get(name, 0)) for name in names]
+    Args:
+        before: outcomes of the rows of each record that was answered when the run began, by stage.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        waiting: Mapping[str, int],
+        before: Mapping[str, Sequence[Sequence[str]]] | None = None,
+    ) -> None:
+        known = before or {}
+        self.stages = [
+            StageProgress(
+                name,
+                waiting.get(name, 0),
+                len(known.get(name, ())),
+                outcomes=Counter(one for rows in known.get(name, ()) for one in rows),
+            )
+            for name in names
+        ]
         self._by_name = {stage.name: stage for stage in self.stages}
 
     def add(self, event: Event) -> None:
@@ -100,6 +120,7 @@ class PlainView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._next = 0.0
+        self._last = ""
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -110,10 +131,15 @@ class PlainView:
     def update(self, progress: Progress) -> None:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + PLAIN_SECONDS
-            self.say(line(progress))
+            self._say_news(line(progress))
 
     def end(self, progress: Progress) -> None:
-        self.say(line(progress))
+        self._say_news(line(progress))
+
+    def _say_news(self, text: str) -> None:
+        if text != self._last:
+            self._last = text
+            self.say(text)
 
 
 class LiveView(PlainView):
@@ -146,7 +172,8 @@ def line(progress: Progress) -> str:
     for stage, expected in zip(progress.stages, progress.expected(), strict=True):
         bad = [f"{n} {name}" for name, n in sorted(stage.outcomes.items()) if name != "ok"]
         note = f" ({', '.join(bad)})" if bad else ""
-        parts.append(f"{stage.name} {stage.done}/{expected:.0f}{note}")
+        done, of = stage.before + stage.done, stage.before + expected
+        parts.append(f"{stage.name} {done}/{of:.0f}{note}")
     return " | ".join(parts)
 
 
@@ -161,7 +188,8 @@ def table(progress: Progress) -> Table:
         counts = [str(stage.outcomes[name]) for name in ("ok", "filtered", "failed", "quarantined")]
         rate = f"{stage.rate:.2f}" if stage.rate else ""
         left = _duration(progress.remaining(stage, expected))
-        shown.add_row(stage.name, str(stage.done), f"{expected:.0f}", *counts, rate, left)
+        done, of = str(stage.before + stage.done), f"{stage.before + expected:.0f}"
+        shown.add_row(stage.name, done, of, *counts, rate, left)
     return shown
 
 

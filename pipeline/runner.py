@@ -212,7 +212,10 @@ def _shown(
     """Give the function that takes events: into the log and the view."""
     names = [stage.name for stage in plan.stages]
     waiting = Counter(plan.stages[one.stage].name for one in found.waiting)
-    progress = Progress(names, waiting)
+    before: dict[str, list[list[str]]] = {name: [] for name in names}
+    for one in found.answered:
+        before[names[one.stage]].append([row.outcome for row in one.rows])
+    progress = Progress(names, waiting, before)
 
     def on_events(events: list[Event]) -> None:
         log.write(events)

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from corpus.errors import UserError
 from pipeline import cli, recipe
 from pipeline.cli import app, main, parse_say
-from pipeline.progress import PlainView, Progress, line
+from pipeline.progress import PlainView, Progress, line, table
 
 COMMANDS = ("run", "status", "report", "train", "generate", "evaluate", "demo")
 
@@ -220,6 +221,27 @@ class TestProgress:
         progress = Progress(["probe", "shots"], {"probe": 4})
         progress.add(EVENT)
         assert line(progress) == "probe 4/4 (2 failed) | shots 0/2"
+
+    def test_what_was_done_before_counts_as_done(self) -> None:
+        before = {"probe": [["ok"]] * 3 + [["failed"]], "shots": [["ok", "ok"]]}
+        progress = Progress(["probe", "shots"], {"shots": 2}, before)
+        assert line(progress) == "probe 4/4 (1 failed) | shots 1/3"
+        assert progress.expected() == [0, 2], "the rate is of this run"
+        assert [*table(progress).columns[1].cells] == ["4", "1"]
+
+    def test_a_log_gets_a_line_only_when_something_changed(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr("pipeline.progress.PLAIN_SECONDS", 0.0)
+        view = PlainView(Console(width=80))
+        progress = Progress(["probe"], {"probe": 4})
+        view.begin(progress)
+        view.update(progress)
+        view.update(progress)
+        progress.add(EVENT)
+        view.update(progress)
+        view.end(progress)
+        assert capsys.readouterr().out.splitlines() == ["probe 0/4", "probe 4/4 (2 failed)"]
 
 
 @pytest.mark.parametrize("asked", [None, 8])
