@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.video import ffmpeg
-from stages.captioning.words import Claim
+from stages.captioning.claims import Claim
 
 FILE = Path(__file__).resolve().parents[1] / "data" / "motion_labels.csv"
 FPS = 16

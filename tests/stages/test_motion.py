@@ -15,10 +15,11 @@ from moving import COLOURS, WAYS, Scene
 
 from stages.captioning import motion
 from stages.captioning.backend import NOTHING, OK, CaptionRequest, Shown
+from stages.captioning.claims import Claim, claims, look_claim
 from stages.captioning.colours import NAMES, Look, name_pixels
 from stages.captioning.measure import Camera, Change, Measurement, Motion, measure, survey
 from stages.captioning.motion import MotionBackend, MotionConfig
-from stages.captioning.words import Claim, claims, clip_text, look_claim, segment_text
+from stages.captioning.words import clip_text, segment_text
 
 SIZES = ((64, 64), (64, 96), (120, 160), (256, 448), (448, 256))
 TINY = (24, 24)
