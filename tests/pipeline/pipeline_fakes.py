@@ -239,9 +239,7 @@ class Latents(_Fake, ClipStage[FakeConfig]):
     def process(self, records: Sequence[Record]) -> list[list[Row]]:
         for record in records:
             self.note(record["clip_id"])
-        return [
-            [Row("clip", None, r["clip_id"], columns={"codec": "fake"})] for r in records
-        ]
+        return [[Row("clip", None, r["clip_id"], columns={"codec": "fake"})] for r in records]
 
     def advance(self, record: Record, rows: Sequence[Row]) -> list[Record]:
         return merged(record, rows)
