@@ -18,7 +18,8 @@ from rich.console import Console
 
 from corpus.errors import UserError
 from corpus.layout import TOOL_VERSION
-from pipeline.conservation import ConservationError
+from pipeline.conservation import ConservationError, Counts
+from pipeline.endings import Ending, lines
 from pipeline.faults import RunError
 
 app = typer.Typer(
@@ -111,7 +112,6 @@ def run(
     from pipeline.progress import view_for
     from pipeline.recipe import load_recipe
     from pipeline.runner import run as run_plan
-    from pipeline.status import counts_table, reasons
 
     plan = make_plan(load_recipe(recipe, overrides or ()), corpus)
     console = Console()
@@ -124,14 +124,16 @@ def run(
         retry=retry,
         verbose=bool(context.obj),
     )
-    console.print(counts_table(result.counts))
-    for text in reasons(result.counts):
-        console.print(f"  {text}", markup=False, highlight=False)
+    _tell(console, result.counts, result.endings, corpus)
     done = ", ".join(f"{name} {n}" for name, n in result.computed.items() if n)
     _say(console, f"computed: {done or 'nothing, all of it was there'}")
-    if result.shards is not None:
+    if result.counts["clips"].ok:
         _say(console, f"shards: {result.shards}{'' if result.rewritten else ' (unchanged)'}")
-    _say(console, f"next: tv2tv report {corpus}")
+        _say(console, f"next: tv2tv report {corpus}")
+        return
+    empty = "no shard was written" if result.shards is None else f"{result.shards} is empty now"
+    _say(console, f"{empty}: no clip came through, for the reasons above")
+    _say(console, f"next: tv2tv status {corpus}")
 
 
 @app.command()
@@ -149,7 +151,7 @@ def status(
 
     * `tv2tv status corpus/ --json | jq .levels.clips`
     """
-    from pipeline.status import counts_table, read_status, reasons
+    from pipeline.status import read_status
 
     found = read_status(corpus)
     if as_json:
@@ -157,13 +159,12 @@ def status(
         return
     console = Console()
     _say(console, f"run {found.run}, recipe {found.plan.recipe.name}")
-    console.print(counts_table(found.counts))
-    for text in reasons(found.counts):
-        console.print(f"  {text}", markup=False, highlight=False)
+    _tell(console, found.counts, found.endings, corpus)
     for name, number in found.waiting.items():
         _say(console, f"  {number} waiting for {name}: run the same command again")
-    if found.listing.ignored:
-        _say(console, f"  {found.listing.ignored} files in the input are no media: ignored")
+    if number := found.listing.ignored:
+        files = "1 file in the input is" if number == 1 else f"{number} files in the input are"
+        _say(console, f"  {files} no media: ignored")
 
 
 @app.command()
@@ -375,6 +376,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _fail(message: str, status: int) -> NoReturn:
     typer.echo(f"tv2tv: {message}", err=True)
     sys.exit(status)
+
+
+def _tell(console: Console, counts: Counts, endings: Sequence[Ending], corpus: Path) -> None:
+    """The conservation table, and why things ended."""
+    from pipeline.status import counts_table
+
+    console.print(counts_table(counts))
+    for text in lines(endings, str(corpus)):
+        _say(console, f"  {text}")
 
 
 def _say(console: Console, text: str) -> None:

@@ -18,7 +18,8 @@ from corpus.layout import TOOL_VERSION
 from corpus.rows import OUTCOMES
 from pipeline.activity import draw, read_activity
 from pipeline.clip_cards import card, render, style
-from pipeline.conservation import NOT_OK, PENDING, Counts, Fate, fates
+from pipeline.conservation import NOT_OK, PENDING, Counts, fates
+from pipeline.endings import last_words
 from pipeline.pages import environment
 from pipeline.status import Status, read_status
 from stages.stage import Record
@@ -34,17 +35,6 @@ class Bar:
     name: str
     inputs: int
     parts: tuple[tuple[str, int, float], ...]
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Why entities of a level ended, how many, and what was said of one of them."""
-
-    level: str
-    outcome: str
-    reason: str
-    count: int
-    example: str
 
 
 @dataclass(frozen=True)
@@ -89,7 +79,7 @@ def page(status: Status, clips: int) -> str:
             tiles=tiles(finished, clock),
             outcomes=BARS,
             levels=bars(status.counts),
-            reasons=reasons(status),
+            endings=status.endings,
             waiting=status.waiting,
             ignored=status.listing.ignored,
             files=files(status, clock),
@@ -154,21 +144,10 @@ def bars(counts: Counts) -> list[Bar]:
     return found
 
 
-def reasons(status: Status) -> list[Reason]:
-    """Every reason of every level, the most frequent first within a level."""
-    said = _examples(status)
-    return [
-        Reason(name, kind, reason, number, said.get((name, kind, reason), ""))
-        for name, level in status.counts.items()
-        for kind in NOT_OK
-        for reason, number in getattr(level, kind).most_common()
-    ]
-
-
 def files(status: Status, clock: Clock) -> list[File]:
     """Listed files, those that ended early first; at most `MAX_FILES`."""
-    fate = _fates(status)
-    said = _last_words(status)
+    fate = fates(status.listing.sources, status.plan.stages, status.found)
+    own, borrowed = last_words(status.found)
     clips: Counter[str] = Counter()
     chunks: Counter[str] = Counter()
     for record in status.found.finished:
@@ -180,40 +159,13 @@ def files(status: Status, clock: Clock) -> list[File]:
             why = _why(source.reason, source.message)
             found.append(File(source.uri, source.outcome, why, 0, 0.0))
         else:
-            video, own = source.video_id, fate[source.video_id]
-            why = _why(own.reason, said.get(video))
+            video, end = source.video_id, fate[source.video_id]
+            why = _why(end.reason, own.get(video) or borrowed.get(video))
             seconds = chunks[video] * clock.chunk_seconds
-            found.append(File(source.uri, own.outcome, why, clips[video], seconds))
+            found.append(
+                File(source.uri, end.outcome, why if end.reason else "", clips[video], seconds)
+            )
     return sorted(found, key=lambda file: (file.outcome == "ok", file.uri))[:MAX_FILES]
-
-
-def _last_words(status: Status) -> dict[str, str]:
-    """The message of the row that ended an entity."""
-    said: dict[str, str] = {}
-    for answered in status.found.answered:
-        for row in answered.rows:
-            if row.outcome != "ok":
-                said.setdefault(row.subject, row.message or "")
-    return said
-
-
-def _examples(status: Status) -> dict[tuple[str, str, str | None], str]:
-    """The first message per level, outcome and reason: of an entity that ended by itself, not of
-    one that shared another's fate."""
-    levels = {n: f"{e.level}s" for n, e in _fates(status).items()}
-    said: dict[tuple[str, str, str | None], str] = {}
-    for source in status.listing.sources:
-        if source.message:
-            said.setdefault(("videos", source.outcome, source.reason), source.message)
-    for answered in status.found.answered:
-        for row in answered.rows:
-            if row.message:
-                said.setdefault((levels[row.subject], row.outcome, row.reason), row.message)
-    return said
-
-
-def _fates(status: Status) -> dict[str, Fate]:
-    return fates(status.listing.sources, status.plan.stages, status.found)
 
 
 def _why(reason: str | None, message: str | None) -> str:

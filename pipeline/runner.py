@@ -4,6 +4,7 @@ The loop is the whole of resume: replay the tables; if records wait, stream them
 Whether any work remains is thereby decided before Ray is started.
 """
 
+import json
 import os
 import time
 from collections import Counter
@@ -15,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from corpus import layout
+from corpus.errors import UserError
 from corpus.files import sweep, write_text
 from corpus.layout import TOOL_VERSION
+from corpus.shards.reading import read_manifest
 from pipeline import conservation
+from pipeline.endings import Ending, endings
 from pipeline.faults import PutOff, RunError, blameless, read_put_off, tidy
 from pipeline.lock import Lock
 from pipeline.plan import Cluster, Plan, phases
@@ -38,13 +42,15 @@ class Result:
         folder: of the run.
         computed: units of work per stage that were computed, not read.
         counts: the conservation table.
-        shards: folder of the shards; None when no clip came through.
+        endings: why things ended.
+        shards: folder of the shards; None when no clip came through and none stood there.
         rewritten: whether the shards were made anew.
     """
 
     folder: Path
     computed: dict[str, int]
     counts: conservation.Counts
+    endings: list[Ending]
     shards: Path | None
     rewritten: bool
 
@@ -77,10 +83,13 @@ def run(
     """
     listing = list_sources(inputs, plan.recipe.source).limit(limit)
     layout.create(plan.layout.root, plan.recipe.clock.clock())
-    view.say(f"{len(listing.sources)} files listed, {listing.ignored} ignored")
+    number = len(listing.sources)
+    view.say(f"{number} file{'' if number == 1 else 's'} listed, {listing.ignored} ignored")
     with Lock(plan.layout.root, view.say) as lock:
         for part in ("tables", "media", "shards"):
             sweep(plan.layout.root / part)
+        if replaced := _replaced(plan):
+            view.say(replaced)
         folder = _new_run(plan)
         cache = plan.layout.table("sources", "1") / "sources.parquet"
         listing = identify(listing, plan.recipe.source, cache, rehash=rehash)
@@ -92,14 +101,15 @@ def run(
         )
         counts = conservation.count(listing.sources, plan.stages, found)
         conservation.check(listing.sources, counts, found)
-        shards, rewritten = _finish(plan, found, view, lock)
+        shards, rewritten = _finish(plan, found, lock)
         levels = {name: level.to_json() for name, level in counts.items()}
         left = [asdict(one) for one in put_off]
         end = {"levels": levels, "computed": computed, "put_off": left}
         log.write([_event("end", **end, shards_rewritten=rewritten)])
     if put_off:
         raise RunError(_unfinished(put_off))
-    return Result(folder, computed, counts, shards, rewritten)
+    why = endings(listing.sources, plan.stages, found)
+    return Result(folder, computed, counts, why, shards, rewritten)
 
 
 def _drain(
@@ -230,18 +240,21 @@ def _shown(
         view.end(progress)
 
 
-def _finish(plan: Plan, found: Replay, view: View, lock: Lock) -> tuple[Path | None, bool]:
+def _finish(plan: Plan, found: Replay, lock: Lock) -> tuple[Path | None, bool]:
     """Corpus stages on the finished records.
 
     No clip makes no shards; where older ones stand they are replaced by an empty set, since what
     lies there is what the latest run gives.
     """
     (stage,) = plan.corpus_stages
-    folder = plan.layout.shards(plan.recipe.model_dump()["shards"]["name"])
+    folder = _shards_folder(plan)
     if not found.finished and not folder.exists():
-        view.say("no clip came through all stages: no shards are written")
         return None, False
     return folder, stage.run(found.finished, folder, _header(plan), lock.check)
+
+
+def _shards_folder(plan: Plan) -> Path:
+    return plan.layout.shards(plan.recipe.model_dump()["shards"]["name"])
 
 
 def _header(plan: Plan) -> dict[str, Any]:
@@ -253,6 +266,25 @@ def _header(plan: Plan) -> dict[str, Any]:
         "recipe": {"name": plan.recipe.name, "seed": plan.recipe.seed, "stages": identities},
         "fingerprints": {stage.name: stage.fingerprint for stage in plan.stages},
     }
+
+
+def _replaced(plan: Plan) -> str | None:
+    """A sentence, if shards of another making stand where this run's are to go."""
+    folder = _shards_folder(plan)
+    try:
+        before = read_manifest(folder)["recipe"]
+        name, stages = before["name"], dict(before["stages"])
+    except (UserError, LookupError, TypeError, ValueError):
+        return None  # nothing that anybody could read
+    now = json.loads(json.dumps(_header(plan)["recipe"]))
+    changed = [stage for stage, settings in now["stages"].items() if stages.get(stage) != settings]
+    if name == now["name"] and not changed:
+        return None
+    how = f"the recipe {name}" if name != now["name"] else f"other settings of {', '.join(changed)}"
+    return (
+        f"shards/{folder.name} was made with {how}: this run replaces it "
+        "(--set shards.name=OTHER keeps both)"
+    )
 
 
 def _unfinished(put_off: Sequence[PutOff]) -> str:

@@ -1,7 +1,6 @@
 """`status`: where the inputs of the latest run stand, counted from the tables."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from corpus.layout import open_corpus
 from corpus.settings import read_settings
 from pipeline import conservation
 from pipeline.conservation import NOT_OK, Counts
+from pipeline.endings import Ending, endings
 from pipeline.plan import Plan, make_plan
 from pipeline.recipe import Recipe, parse_recipe
 from pipeline.replay import Replay, replay
@@ -34,6 +34,11 @@ class Status:
         """Records that wait, by stage."""
         positions = Counter(one.stage for one in self.found.waiting)
         return {self.plan.stages[i].name: count for i, count in sorted(positions.items())}
+
+    @property
+    def endings(self) -> list[Ending]:
+        """Why things ended."""
+        return endings(self.listing.sources, self.plan.stages, self.found)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -92,14 +97,3 @@ def counts_table(counts: Counts) -> RichTable:
         sums = [str(getattr(level, kind).total()) for kind in NOT_OK]
         shown.add_row(name, str(level.inputs), str(level.ok), *sums, str(level.pending))
     return shown
-
-
-def reasons(counts: Counts) -> Sequence[str]:
-    """One line per level and reason: ``3 clips filtered: black``."""
-    advice = {"quarantined": " (`tv2tv run --retry` does it again)"}
-    return [
-        f"{number} {name} {kind}: {reason}{advice.get(kind, '')}"
-        for name, level in counts.items()
-        for kind in NOT_OK
-        for reason, number in sorted(getattr(level, kind).items())
-    ]

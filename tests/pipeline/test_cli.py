@@ -198,7 +198,28 @@ def test_status_prints_the_fixed_shape(
         **{"quarantined": {}, "pending": 0},
     }
     table = CliRunner().invoke(app, ["status", str(tmp_path / "corpus")]).output
-    assert "2 videos failed: empty" in table
+    assert "2 videos failed: empty\n    empty.mp4: the file has no bytes\n" in table
+
+
+def test_a_run_that_gives_nothing_says_so(
+    make_plan: Callable[..., Any],
+    films: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    from pipeline import plan
+
+    made = make_plan()
+    monkeypatch.setattr(plan, "make_plan", lambda recipe, corpus: made)
+    where = ["--input", str(films(empty="")), "--corpus", str(tmp_path / "corpus")]
+    shown = CliRunner().invoke(app, ["run", "real", *where])
+    assert shown.exit_code == 0
+    assert shown.output.startswith("1 file listed")
+    assert "  1 video failed: empty\n    empty.mp4: the file has no bytes\n" in shown.output
+    assert shown.output.splitlines()[-2:] == [
+        "no shard was written: no clip came through, for the reasons above",
+        f"next: tv2tv status {tmp_path / 'corpus'}",
+    ]
 
 
 EVENT = {

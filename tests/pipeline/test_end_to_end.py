@@ -77,7 +77,7 @@ def again(footage: Path, corpus: Path, *overrides: str) -> Result:
     from rich.console import Console
 
     plan = plan_of(load_recipe("films", overrides), corpus)
-    return run(plan, footage, PlainView(Console(quiet=True)))
+    return run(plan, footage, PlainView(Console()))
 
 
 @pytest.fixture
@@ -112,12 +112,13 @@ def test_every_file_is_accounted_for_and_shards_hold_the_clips(corpus: Path) -> 
 
 
 def test_the_same_again_computes_nothing_and_leaves_the_same_bytes(
-    footage: Path, corpus: Path, no_ray: Callable[[], None]
+    footage: Path, corpus: Path, no_ray: Callable[[], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = bytes_of(corpus / "shards" / "main")
     no_ray()
     same = again(footage, corpus)
     assert same.computed == {}
+    assert "replaces" not in capsys.readouterr().out
     assert not same.rewritten
     for path in (corpus / "shards" / "main").iterdir():
         path.unlink()
@@ -129,10 +130,12 @@ def test_the_same_again_computes_nothing_and_leaves_the_same_bytes(
 
 @pytest.mark.usefixtures("local_ray")
 def test_another_caption_backend_remakes_captions_and_what_depends_on_them(
-    footage: Path, corpus: Path
+    footage: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     media = {path: path.stat().st_mtime_ns for path in (corpus / "media").rglob("*.*")}
     changed = again(footage, corpus, *GIVEN)
+    told = "shards/main was made with other settings of captions: this run replaces it"
+    assert told in capsys.readouterr().out
     assert {name for name, n in changed.computed.items() if n} == {
         *("captions", "scores", "verdicts")
     }

@@ -18,10 +18,11 @@ from corpus.rows import Row
 from corpus.video import write_video
 from pipeline import clip_cards, conservation
 from pipeline.activity import BINS, StageActivity, busy, read_activity
+from pipeline.endings import Ending, Said, lines
 from pipeline.pages import SECURITY
 from pipeline.plan import Plan
 from pipeline.replay import Answered, Replay
-from pipeline.report import choose, page, reasons
+from pipeline.report import choose, page
 from pipeline.sources import Listing, Source
 from pipeline.status import Status
 
@@ -159,11 +160,30 @@ def test_an_example_is_of_its_own_level(status: Status) -> None:
     sources = (Source("v.mp4", "", video_id="v"), Source("w.mp4", "", video_id="w"))
     found = Replay(answered=answered)
     counts = conservation.count(sources, status.plan.stages, found)
-    told = reasons(replace(status, listing=Listing(sources), found=found, counts=counts))
-    assert {(one.level, one.count, one.example) for one in told} == {
-        ("videos", 2, "the film has 2 s"),
-        ("shots", 1, "the shot has 1 s"),
-    }
+    told = replace(status, listing=Listing(sources), found=found, counts=counts).endings
+    assert [(one.level, one.count, str(one.said[0])) for one in told] == [
+        ("videos", 2, "w.mp4: the film has 2 s"),
+        ("shots", 1, "v.mp4: the shot has 1 s"),
+    ]
+    assert str(told[0].said[1]) == "v.mp4: the shot has 1 s", "for want of a word of its own"
+    assert lines(told, "c")[:3] == [
+        "2 videos filtered: too_short",
+        "  w.mp4: the film has 2 s",
+        "  v.mp4: the shot has 1 s",
+    ]
+    assert lines(told, "c")[3] == "1 shot filtered: too_short"
+
+
+def test_a_few_files_are_named_and_no_terminal_is_told_what_to_do() -> None:
+    said = tuple(Said(f"{n}\x1b[2J.mp4", "no\nfilm") for n in range(5))
+    assert lines([Ending("videos", "quarantined", "timeout", said)], "c/d") == [
+        "5 videos quarantined: timeout (`tv2tv run --retry` does it again)",
+        *(
+            f"  {n}\N{REPLACEMENT CHARACTER}[2J.mp4: no\N{REPLACEMENT CHARACTER}film"
+            for n in range(3)
+        ),
+        "  and 2 more: tv2tv report c/d",
+    ]
 
 
 def test_the_clips_shown_do_not_depend_on_their_order() -> None:

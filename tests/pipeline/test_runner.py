@@ -13,6 +13,7 @@ import pytest
 from corpus.errors import UserError
 from corpus.files import write_text
 from pipeline import conservation
+from pipeline.endings import lines
 from pipeline.faults import RunError
 from pipeline.lock import Lock
 from pipeline.plan import Cluster, Plan, phases
@@ -20,7 +21,6 @@ from pipeline.progress import Event, EventLog, PlainView
 from pipeline.replay import replay
 from pipeline.runner import Result, run
 from pipeline.sources import SourceConfig, identify, list_sources
-from pipeline.status import reasons
 
 MakePlan = Callable[..., Plan]
 Films = Callable[..., Path]
@@ -202,9 +202,10 @@ class TestRun:
         result = run(make_plan(), str(folder), view)
         first = levels(result)
         assert first["videos"]["quarantined"] == {"exception": 1}
-        assert "1 videos quarantined: exception (`tv2tv run --retry` does it again)" in reasons(
-            result.counts
-        )
+        assert lines(result.endings, "c")[:2] == [
+            "1 video quarantined: exception (`tv2tv run --retry` does it again)",
+            "  b.mp4: ValueError: it did not work here",
+        ]
         assert first["clips"]["quarantined"] == {"exception": 1}
         calls()
         assert levels(run(make_plan(), str(folder), view)) == first
