@@ -15,7 +15,7 @@ meta-caption failed, or when none of its segments has a caption.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import av
@@ -196,6 +196,8 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
             before = everything[index - 1] if index > 1 else None
             previous = said[-1] if before and said[-1].accepted else None
             request = self._request(sight, known, index > 0, (a, b), before, previous)
+            if not index:
+                request = replace(request, parts=sight.parts(everything[1:]))
             answer = yield request
             said.append(self._judge(request, answer))
         return said

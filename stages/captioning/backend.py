@@ -9,7 +9,7 @@ backend batches, reorders or retries.
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -35,11 +35,13 @@ class View:
         fps: frames per second, at most; 0 for none at all.
         short_side: pixels of the short side, at most; 0 leaves frames as they are.
         before: whether the previous segment's frames come along.
+        parts: whether a clip is also shown segment by segment.
     """
 
     fps: float
     short_side: int = 0
     before: bool = False
+    parts: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class CaptionRequest:
         schema: JSON schema of the answer.
         model: id and revision of what is asked.
         sampling: decoding parameters.
+        parts: frames of a clip's segments, each as its own question shows them.
     """
 
     kind: Literal["segment", "clip"]
@@ -91,11 +94,13 @@ class CaptionRequest:
     schema: dict[str, Any]
     model: str
     sampling: dict[str, Any]
+    parts: tuple[Shown, ...] = ()
 
     @property
     def id(self) -> str:
         """The binding: hash of all that is shown and asked."""
-        frames = hashlib.sha256((self.shown.sha256 + self.before.sha256).encode()).hexdigest()
+        shown = "".join(one.sha256 for one in (self.shown, self.before, *self.parts))
+        frames = hashlib.sha256(shown.encode()).hexdigest()
         known = [[span.start, span.end, span.text] for span in self.known]
         asked = [self.kind, self.start, self.end, self.previous, known, self.schema, self.prompt]
         return binding(frames, canonical_json(asked), self.model, self.sampling)
@@ -144,7 +149,7 @@ class CaptionBackend(ABC):
 
     def identity(self) -> dict[str, Any]:
         """All that can change an answer; goes into the stage's fingerprint."""
-        view = [self.view.fps, self.view.short_side, self.view.before]
+        view = list(astuple(self.view))
         return {"model": self.model, "view": view, "sampling": self.sampling}
 
     def open(self) -> None:  # noqa: B027 - nothing to load is the rule

@@ -4,13 +4,13 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from stages.captioning.colours import Look
-from stages.captioning.measure import Camera, Change, Measurement, Motion
+from stages.captioning.measure import KNOWN, Camera, Change, Measurement, Motion
 
 Kind = Literal["camera", "mover", "change", "light", "colour", "still", "look"]
 
@@ -31,8 +31,10 @@ LIGHT = 0.045
 LIGHT_SHARE = 0.1
 COLOUR_SHARE = 0.3
 DARK, BRIGHT = 0.25, 0.65
-STIRRED, LITTLE, STIRRED_MUCH = 0.002, 0.01, 0.15  # share of the picture
+STIRRED, STIRRED_MUCH = 0.002, 0.15  # share of the picture
 WANDER, WANDER_STRAIGHT = 0.15, 0.3  # a long way that leads nowhere
+PREVAILS = 2 / 3  # share of a clip's travel that is not undone by the way back
+MOST_TIME = 0.5  # share of a clip from which its shaking is named beside its way
 
 
 @dataclass(frozen=True)
@@ -75,15 +77,63 @@ def claims(found: Measurement) -> tuple[Claim, ...]:
     return (*camera, *said, *rest)
 
 
-def survey_claims(found: Measurement) -> tuple[Claim, ...]:
-    """What can be said of a whole clip from `measure.survey`."""
-    camera = camera_claims(found.camera, found.seconds)
-    rest = [*light_claims(found), *colour_claims(found)]
-    if not camera or camera[0].what != "static":
+def clip_claims(parts: Sequence[Measurement]) -> tuple[Claim, ...]:
+    """What can be said of a whole clip from its segments: nothing that none of them says."""
+    said = [claims(part) for part in parts]
+    camera = _clip_camera(parts, said)
+    ends = replace(parts[0], last=parts[-1].last)
+    rest = [
+        claim
+        for claim in (*light_claims(ends), *colour_claims(ends))
+        if claim in (_of_kind(said, claim.kind) or {claim})  # slow changes show in no segment
+    ]
+    if not camera:
+        return (Claim("still", "changes"), *rest)
+    if camera[0].what != "static":
         return (*camera, *rest)
-    much = "much" if found.stir > STIRRED_MUCH else "some"
-    still = much if found.stir > LITTLE else "little" if found.stir > STIRRED or rest else "nothing"
-    return (*camera, Claim("still", still), *rest)
+    return (*camera, Claim("still", _stillness(parts, said)), *rest)
+
+
+def _clip_camera(
+    parts: Sequence[Measurement], said: Sequence[tuple[Claim, ...]]
+) -> tuple[Claim, ...]:
+    """What the camera does in most of a clip; nothing where too much of it is unknown."""
+    seconds = np.array([max(part.seconds, 1e-9) for part in parts])
+    known = np.array([part.camera.known for part in parts])
+    named = [{way for c in one if c.kind == "camera" for way in c.what.split("+")} for one in said]
+    every = set().union(*named)
+    if every == {"static"}:
+        return (Claim("camera", "static"),) if all(known) else ()
+    if seconds[known].sum() < KNOWN * seconds.sum():
+        return ()
+    found = _prevailing([part.camera for part in parts if part.camera.known], every)
+    if seconds[["shake" in one for one in named]].sum() >= MOST_TIME * seconds.sum():
+        found.insert(0, Claim("camera", "shake"))
+    return tuple(found) or (Claim("camera", "shake" if every <= {"static", "shake"} else "about"),)
+
+
+def _prevailing(cameras: Sequence[Camera], named: set[str]) -> list[Claim]:
+    """Of the named directions those that the way back does not undo."""
+    travel = np.array([[camera.right, camera.down, camera.closer] for camera in cameras])
+    net = travel.sum(axis=0)
+    right, down, closer = np.where(np.abs(net) >= PREVAILS * np.abs(travel).sum(axis=0), net, 0)
+    ways = [way for way in _ways(right, down, SECOND_AXIS, 0.0) if way in named]
+    found = [Claim("camera", "+".join(ways))] if ways else []
+    depth = "in" if closer > 0 else "out"
+    return [*found, Claim("camera", depth)] if depth in named and closer else found
+
+
+def _stillness(parts: Sequence[Measurement], said: Sequence[tuple[Claim, ...]]) -> str:
+    """How much moves under a camera that holds still all the time."""
+    kinds = {claim.kind for one in said for claim in one}
+    if not kinds & {"mover", "change"}:
+        return "nothing" if _of_kind(said, "still") == {Claim("still", "nothing")} else "little"
+    stir = np.average([part.stir for part in parts], weights=[part.seconds for part in parts])
+    return "much" if stir > STIRRED_MUCH else "some"
+
+
+def _of_kind(said: Sequence[tuple[Claim, ...]], kind: Kind) -> set[Claim]:
+    return {claim for one in said for claim in one if claim.kind == kind}
 
 
 def camera_claims(camera: Camera, seconds: float) -> list[Claim]:

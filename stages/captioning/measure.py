@@ -120,7 +120,7 @@ def measure(frames: Frames, seconds: float) -> Measurement:
     with pictures.one_thread():
         small = pictures.shrink(frames)
         rate = _rate(frames, seconds)
-        stride, grey, fast = _steps(small, rate, pictures.MEDIUM)
+        stride, grey, fast = _steps(small, rate)
         joint = max(1, round(JOINT_SECONDS * rate / stride))
         slow = optics.steps(grey[::joint])
         camera = _camera(fast, slow, joint, grey.shape[1:])
@@ -130,16 +130,8 @@ def measure(frames: Frames, seconds: float) -> Measurement:
         scales = [(fast, stride), (slow if still else [], stride * joint)]
         motions, ground = _motions(scales, total, small)
         changes = _changes(small, ground) if still else ()
-        return _measurement(seconds, camera, motions, changes, small, grey)
-
-
-def survey(frames: Frames, seconds: float) -> Measurement:
-    """The same at a fraction of the cost, for long stretches: camera and looks, no regions."""
-    with pictures.one_thread():
-        small = pictures.shrink(frames)
-        _, grey, fast = _steps(small, _rate(frames, seconds), pictures.FAST)
-        camera = _camera(fast, [], 1, grey.shape[1:])
-        return _measurement(seconds, camera, (), (), small, grey)
+        first, last = colours.look(small[:END_FRAMES]), colours.look(small[-END_FRAMES:])
+        return Measurement(seconds, camera, motions, changes, first, last, _stir(grey))
 
 
 def _rate(frames: Frames, seconds: float) -> float:
@@ -147,7 +139,7 @@ def _rate(frames: Frames, seconds: float) -> float:
     return (len(frames) - 1) / seconds if seconds > 0 else 0.0
 
 
-def _steps(small: Frames, rate: float, preset: int) -> tuple[int, Frames, list[Step]]:
+def _steps(small: Frames, rate: float) -> tuple[int, Frames, list[Step]]:
     """Steps of about `STEPS_PER_SECOND`; frame by frame where the camera is too fast for that.
 
     Returns:
@@ -155,24 +147,12 @@ def _steps(small: Frames, rate: float, preset: int) -> tuple[int, Frames, list[S
     """
     stride = max(1, round(rate / STEPS_PER_SECOND))
     grey = pictures.luma(small[::stride])
-    steps = optics.steps(grey, preset)
+    steps = optics.steps(grey)
     lost = sum(step.camera is None for step in steps)
     if stride > 1 and lost > LOST * len(steps):
         grey = pictures.luma(small)
-        return 1, grey, optics.steps(grey, preset)
+        return 1, grey, optics.steps(grey)
     return stride, grey, steps
-
-
-def _measurement(
-    seconds: float,
-    camera: Camera,
-    motions: tuple[Motion, ...],
-    changes: tuple[Change, ...],
-    small: Frames,
-    grey: Frames,
-) -> Measurement:
-    first, last = colours.look(small[:END_FRAMES]), colours.look(small[-END_FRAMES:])
-    return Measurement(seconds, camera, motions, changes, first, last, _stir(grey))
 
 
 def _camera(fast: list[Step], slow: list[Step], joint: int, shape: tuple[int, ...]) -> Camera:

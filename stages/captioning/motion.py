@@ -5,12 +5,12 @@ from collections import OrderedDict
 from pydantic import BaseModel, ConfigDict
 
 from stages.captioning.backend import OK, CaptionAnswer, CaptionRequest, DirectBackend, Shown, View
-from stages.captioning.measure import Measurement, measure, survey
+from stages.captioning.measure import Measurement, measure
 from stages.captioning.words import clip_text, segment_text
 from stages.pictures import SHORT_SIDE
 
 FPS = 16.0
-REMEMBERED = 256  # measurements; a segment is measured once though it is also the next one's past
+REMEMBERED = 256  # measurements: a segment is also part of its clip, and the next one's past
 
 
 class MotionConfig(BaseModel):
@@ -22,9 +22,9 @@ class MotionConfig(BaseModel):
 class MotionBackend(DirectBackend):
     """Measures frames and puts the numbers into words; see `measure` and `words`."""
 
-    model = "motion/1"
-    prompt = "motion/1"
-    view = View(fps=FPS, short_side=SHORT_SIDE, before=True)
+    model = "motion/2"
+    prompt = "motion/2"
+    view = View(fps=FPS, short_side=SHORT_SIDE, before=True, parts=True)
 
     def __init__(self, config: MotionConfig) -> None:
         super().__init__()
@@ -33,9 +33,9 @@ class MotionBackend(DirectBackend):
 
     def reply(self, request: CaptionRequest) -> CaptionAnswer:
         if request.kind == "clip":
-            return request.answer(
-                OK, clip_text(survey(request.shown.frames, _length(request.shown)))
-            )
+            # Made of what its segments are measured to do, so that it cannot contradict them.
+            parts = request.parts or (request.shown,)
+            return request.answer(OK, clip_text([self._measure(part) for part in parts]))
         now = self._measure(request.shown)
         before = self._measure(request.before) if request.before.times else None
         return request.answer(OK, segment_text(now, before))

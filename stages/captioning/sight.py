@@ -1,5 +1,6 @@
 """What a caption backend gets to see of a clip: frames with their true times, timeline rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -53,6 +54,10 @@ class Sight:
     def before(self, chunks: tuple[int, int] | None) -> Shown:
         """Frames of the segment before, if there is one and the backend wants them."""
         return self.shown(*chunks) if chunks and self._view.before else NOTHING
+
+    def parts(self, segments: Sequence[tuple[int, int]]) -> tuple[Shown, ...]:
+        """Frames of every segment, if the backend wants them."""
+        return tuple(self.shown(a, b) for a, b in segments) if self._view.parts else ()
 
     def _decode(self, path: Path, indices: list[int]) -> Frames:
         frames = read_video(path, indices)

@@ -6,7 +6,7 @@ Wording varies from film to film but depends on the measurement alone.
 from collections.abc import Sequence
 
 from corpus.ids import unit_hash
-from stages.captioning.claims import Claim, claims, look_claim, survey_claims
+from stages.captioning.claims import Claim, claims, clip_claims, look_claim
 from stages.captioning.colours import Look
 from stages.captioning.measure import Measurement
 
@@ -78,11 +78,11 @@ def segment_text(now: Measurement, before: Measurement | None) -> str:
     return " ".join(sentences)
 
 
-def clip_text(found: Measurement) -> str:
-    """The character of a whole clip: light, colour, camera, how much moves."""
-    said = survey_claims(found)
-    voice = Voice([[c.kind, c.what, c.where, c.colour] for c in said], round(found.first.light, 2))
-    sentences = [_look(found.first), *_camera_sentences(said, (), voice)]
+def clip_text(parts: Sequence[Measurement]) -> str:
+    """The character of a whole clip, from its segments: light, colour, camera, how much moves."""
+    said, first = clip_claims(parts), parts[0].first
+    voice = Voice([[c.kind, c.what, c.where, c.colour] for c in said], round(first.light, 2))
+    sentences = [_look(first), *_camera_sentences(said, (), voice)]
     sentences += [_light(claim) for claim in said if claim.kind in ("light", "colour")]
     return " ".join(sentences)
 

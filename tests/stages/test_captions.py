@@ -192,6 +192,19 @@ def test_each_question_builds_on_the_last_accepted_caption(media: Media, scripte
     assert rows[2].columns["times"] == [1 + i / 8 for i in range(9)]
 
 
+def test_a_clip_is_shown_segment_by_segment_to_who_wants_it(media: Media, scripted: Make) -> None:
+    class InParts(Scripted):
+        view = View(fps=8, parts=True)
+
+    for kind, shown in ((InParts, 3), (Scripted, 0)):
+        stage, backend = scripted(say_what_is_shown, kind=kind)
+        stage.process([clip(media, 1)])
+        whole, *segments = [request for batch in backend.asked for request in batch]
+        assert len(whole.parts) == shown and not any(segment.parts for segment in segments)
+        for part, segment in zip(whole.parts, segments, strict=False):
+            assert part.sha256 == segment.shown.sha256
+
+
 def test_a_text_that_breaks_the_rules_is_kept_but_breaks_the_chain(
     media: Media, scripted: Make
 ) -> None:

@@ -15,9 +15,9 @@ from moving import COLOURS, WAYS, Scene
 
 from stages.captioning import motion
 from stages.captioning.backend import NOTHING, OK, CaptionRequest, Shown
-from stages.captioning.claims import Claim, claims, look_claim
+from stages.captioning.claims import Claim, claims, clip_claims, look_claim
 from stages.captioning.colours import NAMES, Look, name_pixels
-from stages.captioning.measure import Camera, Change, Measurement, Motion, measure, survey
+from stages.captioning.measure import Camera, Change, Measurement, Motion, measure
 from stages.captioning.motion import MotionBackend, MotionConfig
 from stages.captioning.words import clip_text, segment_text
 
@@ -171,7 +171,7 @@ def test_shortest_stretches(count: int) -> None:
     frames = Scene(1, "static", height=24, width=24).frames()[:count]
     found = measure(frames, (count - 1) / 16)
     assert claims(found)[0] == Claim("camera", "static")
-    assert survey(frames, 0.0).camera == Camera()
+    assert clip_claims([found])[0] == Claim("camera", "static")
 
 
 def test_fast_pan_past_flat_ground_is_not_called_still() -> None:
@@ -275,11 +275,57 @@ def test_wording_varies_with_content_and_with_nothing_else() -> None:
 
 
 def test_whole_clip_in_words() -> None:
-    text = clip_text(found(stir=0.3))
+    text = clip_text([found(motions=(moves(0.3, 0),), stir=0.3), found(stir=0.2)])
     assert text.startswith("A medium-bright picture")
     assert "much of the picture" in text or "large parts" in text
-    wandering = clip_text(found(seconds=12.0, camera=Camera(right=0.02, path=1.5)))
+    assert "nothing" in clip_text([found(), found()])
+    wandering = clip_text([found(camera=Camera(right=0.3)), found(camera=Camera(right=-0.3))])
     assert "moves about" in wandering or "to and fro" in wandering
+
+
+def test_a_clip_is_given_the_direction_that_prevails() -> None:
+    left, right = (found(camera=Camera(right=r)) for r in (-0.05, 0.5))
+    assert ways(clip_claims([left, right, right]), "camera") == [{"right"}]
+    assert ways(clip_claims([left, right, left, found(camera=Camera(right=-0.6))]), "camera") == [
+        {"about"}
+    ]
+    lost = found(camera=Camera(known=False))
+    assert ways(clip_claims([right, right, lost]), "camera") == [{"right"}]
+    for parts in ([right, lost], [found(), found(), lost]):
+        assert not ways(clip_claims(parts), "camera")
+        assert "Much of the picture changes." in clip_text(parts)
+
+
+def test_a_clip_never_contradicts_its_segments() -> None:
+    """No way that no segment names, no stillness that one denies, no light against theirs."""
+    rng = np.random.default_rng(0)
+    for _ in range(400):
+        parts = [drawn(rng) for _ in range(rng.integers(1, 5))]
+        told = [claims(part) for part in parts]
+        every = {way for one in told for among in ways(one, "camera") for way in among}
+        whole = clip_claims(parts)
+        named_ways = {way for among in ways(whole, "camera") for way in among}
+        assert named_ways <= every | {"about"}
+        assert "static" not in named_ways or every == {"static"}
+        if Claim("still", "nothing") in whole:
+            assert all(Claim("still", "nothing") in one for one in told)
+        lights = {claim for one in told for claim in one if claim.kind == "light"}
+        assert not lights or {claim for claim in whole if claim.kind == "light"} <= lights
+        if len(parts) == 1:
+            assert named_ways - {"about"} == every - {"about"}
+
+
+def drawn(rng: np.random.Generator) -> Measurement:
+    """A stretch with this or that in it."""
+    right, down, closer = rng.normal(0, 0.2, 3) * (rng.random(3) < 0.4)
+    camera = Camera(bool(rng.random() < 0.9), right, down, closer, rng.choice([0.0, 0.06]), 0.4)
+    return found(
+        seconds=float(rng.uniform(1, 4)),
+        camera=camera,
+        motions=(moves(0.3, 0),) if rng.random() < 0.3 else (),
+        stir=float(rng.choice([0.0, 0.1])),
+        last=Look(float(rng.uniform(0.36, 0.44)), "grey", 0.9),
+    )
 
 
 def test_colour_names() -> None:
@@ -339,6 +385,27 @@ def test_backend_measures_a_segment_once(monkeypatch: pytest.MonkeyPatch) -> Non
     backend.submit([second])
     (answer,) = backend.collect()
     assert "comes to rest" in answer.text
+    assert len(calls) == 2
+
+
+def test_backend_measures_a_clip_by_its_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And does so once for both."""
+    calls = []
+
+    def counted(*given: object) -> Measurement:
+        calls.append(1)
+        return measure(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(motion, "measure", counted)
+    backend = MotionBackend(MotionConfig())
+    parts = [request(Scene(1, "pan", way)) for way in ("left", "right")]
+    whole = dataclasses.replace(
+        request(Scene(2, "static"), kind="clip"), parts=tuple(part.shown for part in parts)
+    )
+    assert whole.id != dataclasses.replace(whole, parts=whole.parts[:1]).id
+    backend.submit([whole, *parts])
+    answer, *_ = backend.collect()
+    assert "moves about" in answer.text or "to and fro" in answer.text
     assert len(calls) == 2
 
 
