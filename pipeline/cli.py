@@ -210,7 +210,7 @@ def train(
     """
     from pipeline.recipe import find_config
 
-    path = find_config(config)  # before what takes seconds to import
+    path = find_config(config, "training config")  # before what takes seconds to import
     from training.api import train as train_model
     from training.config import load_config
 

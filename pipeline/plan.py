@@ -40,7 +40,7 @@ class Cluster:
 
 def make_plan(recipe: Recipe, corpus: Path) -> Plan:
     """Build a recipe's stages on a corpus, which need not be there yet (`pipeline.runner.run`)."""
-    place = Layout(corpus.expanduser().absolute())
+    place = Layout(corpus.expanduser().resolve())
     context = Context(place.media, recipe.clock.clock(), recipe.seed)
     return Plan(recipe, place, make_stages(recipe, context), make_corpus_stages(recipe, context))
 

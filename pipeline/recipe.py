@@ -15,7 +15,7 @@ import copy
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, create_model
@@ -39,6 +39,16 @@ ROW_STAGES = {
     "latents": "stages.latents:LatentsStage",
 }
 CORPUS_STAGES = {"shards": "stages.shards:ShardsStage"}
+Kind = Literal["recipe", "training config"]
+COMMANDS: dict[Kind, str] = {"recipe": "tv2tv run", "training config": "tv2tv train"}
+# Sections that only one of the two kinds has; `captions` is in both.
+ONLY_IN: dict[Kind, set[str]] = {
+    "recipe": {"clock", "source", *ROW_STAGES, *CORPUS_STAGES} - {"captions"},
+    "training config": {
+        *("steps", "model", "tokenizer", "sequence", "rows", "loss", "optimizer"),
+        *("sampling", "runtime"),
+    },
+}
 
 
 class ClockConfig(BaseModel):
@@ -89,7 +99,7 @@ def load_recipe(given: str, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         UserError: not found, no YAML, unknown keys (with the likely right one), bad values.
     """
-    path = find_config(given)
+    path = find_config(given, "recipe")
     return parse_recipe(read_settings(path), overrides, str(path), path.stem)
 
 
@@ -103,16 +113,31 @@ def parse_recipe(
     return check(recipe_model(), data, f"recipe {where}")
 
 
-def find_config(given: str) -> Path:
-    """Path of a recipe or training config that was named by path, or by its name in configs/."""
-    path = Path(given)
-    if path.is_file():
-        return path
-    shipped = CONFIGS / f"{given.removesuffix('.yaml')}.yaml"
-    if path.name == given and shipped.is_file():
-        return shipped
-    names = ", ".join(sorted(path.stem for path in CONFIGS.glob("*.yaml")))
-    raise UserError(f"{given} is not a file, and none of those that come along: {names}")
+def find_config(given: str, wanted: Kind) -> Path:
+    """Path of a recipe or training config that was named by path, or by its name in configs/.
+
+    Raises:
+        UserError: not found, or clearly of the other kind.
+    """
+    path, shipped = Path(given), CONFIGS / f"{given.removesuffix('.yaml')}.yaml"
+    if not path.is_file():
+        if path.name != given or not shipped.is_file():
+            known = sorted(one.stem for one in CONFIGS.glob("*.yaml") if kind_of(one) == wanted)
+            raise UserError(
+                f"{given} is not a file, and no {wanted} that comes along: {', '.join(known)}"
+            )
+        path = shipped
+    found = kind_of(path)
+    if found is not None and found != wanted:
+        raise UserError(f"{given} is a {found}, which is for `{COMMANDS[found]} {given}`")
+    return path
+
+
+def kind_of(path: Path) -> Kind | None:
+    """What kind of config a file is by its sections; None if they do not tell."""
+    sections = set(read_settings(path))
+    kinds = [kind for kind, only in ONLY_IN.items() if sections & only]
+    return kinds[0] if len(kinds) == 1 else None
 
 
 def make_stages(recipe: Recipe, context: Context) -> list[Stage]:

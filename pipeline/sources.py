@@ -104,7 +104,9 @@ def list_sources(given: Path | str, config: SourceConfig) -> Listing:
     Raises:
         UserError: nothing is there, the manifest is malformed, or there is no media in the folder.
     """
-    path = Path(given).expanduser().absolute()
+    path = Path(given).expanduser()
+    # A link to a file keeps its own name, which says what kind of file it is.
+    path = path.resolve() if path.is_dir() else path.parent.resolve() / path.name
     if not path.exists():
         raise UserError(f"--input {given} does not exist: name a folder, a video or a manifest")
     if path.is_dir():

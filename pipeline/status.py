@@ -75,7 +75,7 @@ def levels(corpus: Path) -> dict[str, Any]:
 
 def latest_run(corpus: Path) -> Path:
     """Folder of the latest run that got as far as listing its inputs."""
-    _, place = open_corpus(corpus.expanduser().absolute())
+    _, place = open_corpus(corpus.expanduser().resolve())
     runs = sorted(path.parent for path in place.runs.glob("*/inputs.parquet"))
     if not runs:
         raise UserError(f"{corpus} has seen no run yet: `tv2tv run RECIPE --corpus {corpus}`")

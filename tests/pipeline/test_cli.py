@@ -69,7 +69,10 @@ class TestMistakes:
             (("status", "nowhere"), "nowhere is no corpus"),
             (("report", "nowhere"), "nowhere is no corpus"),
             (("generate", "run", "--seconds", "2", "--say", "jump"), "SECONDS:TEXT"),
-            (("train", "none", "--shards", "s", "--out", "o"), "none is not a file"),
+            (("train", "none", "--shards", "s", "--out", "o"), "comes along: train-films, train-t"),
+            (("run", "reel", "--input", "x", "--corpus", "c"), "along: arena, films, real\n"),
+            (("run", "train-tiny", "--input", "x", "--corpus", "c"), "`tv2tv train train-tiny`"),
+            (("train", "real", "--shards", "s", "--out", "o"), "`tv2tv run real`"),
             (("nonsense",), "nonsense"),
         ],
     )
@@ -100,6 +103,14 @@ class TestMistakes:
         given = ("--input", str(tmp_path), "--corpus", str(tmp_path / "c"), "--set", setting)
         assert ends("run", "real", *given) == 2
         assert message in capfd.readouterr().err
+
+    def test_a_path_is_told_as_it_was_given_or_as_it_really_is(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "here").mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        assert ends("status", "../nope") == 2
+        assert capfd.readouterr().err.startswith(f"tv2tv: {tmp_path.resolve() / 'nope'} is no")
 
     @pytest.mark.parametrize("where", ["file", "file/corpus"])
     def test_a_corpus_that_cannot_be_there(
@@ -155,6 +166,14 @@ class TestMistakes:
         monkeypatch.setattr(cli, "parse_say", interrupt)
         assert ends("generate", "run", "--seconds", "2", "--say", "x") == 130
         assert "call again to go on" in capfd.readouterr().err
+
+
+def test_the_sections_that_tell_recipes_from_training_configs() -> None:
+    from training.config import RunConfig
+
+    training, recipes = set(RunConfig.model_fields), set(recipe.recipe_model().model_fields)
+    assert recipe.ONLY_IN["training config"] == training - recipes - {"name"}
+    assert recipe.ONLY_IN["recipe"] == recipes - training - {"name"}
 
 
 class TestSay:
