@@ -20,6 +20,7 @@ import numpy as np
 from av.codec.context import Flags
 from av.container import OutputContainer
 from av.filter import Graph
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -189,5 +190,10 @@ def count_frames(path: Path) -> int:
 
 
 def _select(container: av.container.InputContainer, indices: Sequence[int] | None) -> Frames:
-    frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    # One converter for all, on one thread: each frame's own would start a pool of threads for it.
+    convert = VideoReformatter()
+    frames = [
+        convert.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        for frame in container.decode(video=0)
+    ]
     return np.stack(frames if indices is None else [frames[i] for i in indices])
