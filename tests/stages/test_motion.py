@@ -369,14 +369,20 @@ def test_backend_answers_what_it_was_shown() -> None:
     assert backend.collect() == []
 
 
-def test_backend_measures_a_segment_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one with every measurement that the backend makes."""
+    made: list[int] = []
 
     def counted(*given: object) -> Measurement:
-        calls.append(1)
+        made.append(1)
         return measure(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(motion, "measure", counted)
+    return made
+
+
+def test_backend_measures_a_segment_once(calls: list[int]) -> None:
     backend = MotionBackend(MotionConfig())
     first = request(Scene(1, "pan", "left"))
     second = request(Scene(2, "static"), before=first.shown)
@@ -388,15 +394,8 @@ def test_backend_measures_a_segment_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(calls) == 2
 
 
-def test_backend_measures_a_clip_by_its_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backend_measures_a_clip_by_its_segments(calls: list[int]) -> None:
     """And does so once for both."""
-    calls = []
-
-    def counted(*given: object) -> Measurement:
-        calls.append(1)
-        return measure(*given)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(motion, "measure", counted)
     backend = MotionBackend(MotionConfig())
     parts = [request(Scene(1, "pan", way)) for way in ("left", "right")]
     whole = dataclasses.replace(
