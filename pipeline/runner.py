@@ -129,7 +129,7 @@ def _drain(
     found, stored = _replay(plan, listing, view, retry=retry)
     if not found.waiting:
         return found, {}, put_off
-    from pipeline.stream import connected  # Ray takes a second to import, and is not always needed
+    from pipeline.cluster import connected  # Ray takes a second to import, and is not always needed
 
     view.say(_announcement(plan, found))
     try:

@@ -8,15 +8,9 @@ batch; only where a GPU would idle do batches wait to be filled across films.
 
 import logging
 import math
-import os
-import shutil
-import signal
-import sys
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,11 +29,7 @@ from stages.stage import Stage
 
 BLOCK_BYTES = 16 * 1024  # a few records
 MAX_SOURCE_BLOCKS = 1000  # the driver keeps a reference per block
-OBJECT_STORE_BYTES = 512 * 2**20  # records only; a local run needs no more
 POLL_SECONDS = 0.25
-KEEP = "RAY_TMPDIR"  # Ray's own variable for where it keeps its logs and sockets
-MOST_TEMPORARY = 38  # bytes: Ray adds up to 68 for its sockets, and Linux takes 107
-CLEAR_SECONDS = 5.0  # in which processes that leave may still write into their folder
 
 
 @dataclass(frozen=True)
@@ -54,99 +44,6 @@ class Link:
     stage: Stage
     table: Table
     known: dict[str, str]
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0))
-
-
-@contextmanager
-def connected(stages: Sequence[Stage], log: Path, *, verbose: bool) -> Iterator[Cluster]:
-    """A running Ray: the one this process has, or else a local one that ends with the block.
-
-    What a local Ray says on stderr goes to the file ``log``, or to the screen when ``verbose``.
-    The logs of its processes go when it ends, unless `KEEP` names a folder for them.
-
-    A local Ray gets logical CPUs for the sum of all stages' minima and the cores on top: with
-    fewer, pools that wait for each other never move a row, and print nothing.
-    """
-    if ray.is_initialized():
-        found = ray.cluster_resources()
-        cpus = found.get("CPU", 0.0)
-        yield Cluster(cpus, found.get("GPU", 0.0), max(1, int(cpus)))
-        return
-    cores = usable_cores()
-    minima = sum(stage.resources.cpus for stage in stages)
-    cpus = math.ceil(minima) + cores - 1
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    with nullcontext() if verbose else _stderr_to(log), _temporary() as temporary:
-        try:
-            with interrupts_later():
-                ray.init(
-                    num_cpus=cpus,
-                    include_dashboard=False,
-                    log_to_driver=verbose,
-                    logging_level=logging.INFO if verbose else logging.ERROR,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    _temp_dir=temporary,
-                )
-            yield Cluster(cpus, ray.cluster_resources().get("GPU", 0.0), cores)
-        finally:
-            with interrupts_later():
-                ray.shutdown()
-
-
-@contextmanager
-def interrupts_later() -> Iterator[None]:
-    """Hold Ctrl-C back until the end of the block.
-
-    Ray's native part that is interrupted while it is built stays behind half built: no shutdown
-    finds it, and the process ends in a segmentation fault.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if came:
-            signal.raise_signal(signal.SIGINT)
-
-
-@contextmanager
-def _temporary() -> Iterator[str | None]:
-    """A folder for Ray's session that goes with it; None where the user has named one to keep."""
-    if os.environ.get(KEEP):
-        yield None
-        return
-    usual = tempfile.gettempdir()
-    short = len(os.fsencode(f"{usual}/tv2tv-ray-12345678")) <= MOST_TEMPORARY
-    folder = tempfile.mkdtemp(prefix="tv2tv-ray-", dir=usual if short else "/tmp")  # noqa: S108
-    try:
-        yield folder
-    finally:
-        end = time.monotonic() + CLEAR_SECONDS
-        while Path(folder).exists() and time.monotonic() < end:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _stderr_to(log: Path) -> Iterator[None]:
-    """Native code writes to file descriptor 2 whatever Python's loggers are told."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    try:
-        with log.open("ab") as file:
-            os.dup2(file.fileno(), 2)
-            yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(saved, 2)
-        os.close(saved)
 
 
 def stream(

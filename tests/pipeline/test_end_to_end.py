@@ -83,12 +83,12 @@ def again(footage: Path, corpus: Path, *overrides: str) -> Result:
 @pytest.fixture
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def forbid() -> None:
-        import pipeline.stream
+        import pipeline.cluster
 
         def refuse(*args: object, **named: object) -> None:
             raise AssertionError("Ray was started")
 
-        monkeypatch.setattr(pipeline.stream, "connected", refuse)
+        monkeypatch.setattr(pipeline.cluster, "connected", refuse)
 
     return forbid
 

@@ -261,12 +261,12 @@ def test_who_lost_the_corpus_replaces_no_shards(
 def test_nothing_to_do_starts_no_ray(
     make_plan: MakePlan, films: Films, view: PlainView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pipeline.stream
+    import pipeline.cluster
 
     def refuse(*args: object, **named: object) -> None:
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr(pipeline.stream, "connected", refuse)
+    monkeypatch.setattr(pipeline.cluster, "connected", refuse)
     result = run(make_plan(), str(films(empty="")), view)
     assert levels(result)["videos"]["failed"] == {"empty": 1}
     assert result.shards is None, "without any clip there is nothing to write"
