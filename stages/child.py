@@ -21,6 +21,7 @@ from typing import Literal, TypeVar
 
 STDERR_KEPT = 8192  # bytes of the beginning and of the end; a broken film can complain for hours
 _READ = 1 << 16
+_AFTER_A_HANG = 0.5  # of the patience of the first try
 _GRACE = 5.0  # seconds for a child that closed its output to leave
 _OUT_OF_MEMORY = ("Cannot allocate memory", "MemoryError", "bad_alloc")
 # What a decoder says of a disk or a mount that fails; it then takes the film for a shorter one.
@@ -43,6 +44,10 @@ class Limits:
     seconds: float
     memory: int
     stall: float = math.inf
+
+    def part(self, share: float) -> "Limits":
+        """The same with a share of the patience."""
+        return Limits(self.seconds * share, self.memory, self.stall * share)
 
 
 @dataclass(frozen=True)
@@ -268,17 +273,18 @@ def run(command: Sequence[str], limits: Limits, most: int = 1 << 24) -> tuple[En
         return child.finish(), bytes(output)
 
 
-def twice(attempt: Callable[[], T]) -> T:
-    """Try once more after a crash or want of memory: a film that fails twice is bad.
+def twice(attempt: Callable[[float], T]) -> T:
+    """Try once more after any trouble: a film that fails twice is bad.
 
-    Time is not given twice: the limits are wide, and what hangs would hang as long again.
+    Args:
+        attempt: gets its share of the limits' patience (`Limits.part`): all of it, but less after
+            a hang. What only waited for a disk that was away needs little the second time; what
+            hangs, hangs again, and both tries together must stay under a minute.
     """
     try:
-        return attempt()
+        return attempt(1.0)
     except ChildTrouble as error:
-        if error.reason == "timeout":
-            raise
-        return attempt()
+        return attempt(_AFTER_A_HANG if error.reason == "timeout" else 1.0)
 
 
 def _limit(pid: int, limits: Limits) -> None:

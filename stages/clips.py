@@ -57,7 +57,7 @@ class ClipsConfig(StageConfig):
         (288, 512),
     )
     encoding: Encoding = "yuv420p"
-    timeout: float = Field(default=40.0, gt=0)
+    timeout: float = Field(default=36.0, gt=0)
     memory: int = Field(default=4 << 30, gt=0)
 
     @model_validator(mode="after")
@@ -144,7 +144,7 @@ class ClipsStage(VideoStage[ClipsConfig]):
         if not windows:
             return rows
         try:
-            return rows + twice(lambda: self._cut(record, pts, windows))
+            return rows + twice(lambda share: self._cut(record, pts, windows, share))
         except ChildTrouble as error:
             return self.end(record, "quarantined", error.reason, str(error))
         except Unfit as error:
@@ -171,7 +171,9 @@ class ClipsStage(VideoStage[ClipsConfig]):
 
     # -- what -------------------------------------------------------------------------------
 
-    def _cut(self, record: Record, pts: Ticks, windows: Sequence["Window"]) -> list[Row]:
+    def _cut(
+        self, record: Record, pts: Ticks, windows: Sequence["Window"], share: float
+    ) -> list[Row]:
         """Decode the film once and write every window's clip: all of them or none."""
         width, height = bucket(record["width"], record["height"], self.config.buckets)
         chain = filters(record, width, height)
@@ -182,7 +184,7 @@ class ClipsStage(VideoStage[ClipsConfig]):
         out = ["-vf", chain, "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
         limits = decoding_limits(record, self.config.timeout, self.config.memory)
         rows = []
-        with ExitStack() as files, Child([*decoder(record), *out], limits) as child:
+        with ExitStack() as files, Child([*decoder(record), *out], limits.part(share)) as child:
             film = Film(child, (height, width, 3), len(pts))
             for window in windows:
                 name = clip_id(record["video_id"], window.start_pts, window.chunks, normalisation)

@@ -47,14 +47,15 @@ class ProbeConfig(StageConfig):
         min_size: least number of pixels of the shorter side, as displayed.
         max_gap: seconds that one picture may stay; more is taken for broken timestamps.
         max_missing: part of the frames that the header promises which may be missing.
-        timeout, memory: limits of the child: seconds without a new packet, and bytes.
+        timeout, memory: limits of the child: seconds without a new packet, and bytes. After a
+            hang there is a second try, with half the seconds.
     """
 
     min_seconds: float = Field(default=1.0, ge=0)
     min_size: int = Field(default=64, ge=1)
     max_gap: float = Field(default=60.0, gt=0)
     max_missing: float = Field(default=0.01, ge=0, lt=1)
-    timeout: float = Field(default=40.0, gt=0)
+    timeout: float = Field(default=36.0, gt=0)
     memory: int = Field(default=4 << 30, gt=0)
 
 
@@ -127,8 +128,8 @@ class ProbeStage(VideoStage[ProbeConfig]):
         limits = reading_limits(size, self.config.timeout, self.config.memory)
         command = [sys.executable, "-I", str(CHILD), str(path), DEMUXERS]
 
-        def attempt() -> dict[str, Any]:
-            ended, output = run(command, limits)
+        def attempt(share: float) -> dict[str, Any]:
+            ended, output = run(command, limits.part(share))
             if ended.trouble or ended.code:
                 raise ChildTrouble(ended.trouble or "crash", ended.describe())
             return json.loads(output)

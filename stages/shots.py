@@ -86,7 +86,7 @@ class ShotsConfig(StageConfig):
     cuts: CutTest = CutTest()
     blends: BlendTest = BlendTest()
     max_lost: float = Field(default=0.01, ge=0, lt=1)
-    timeout: float = Field(default=40.0, gt=0)
+    timeout: float = Field(default=36.0, gt=0)
     memory: int = Field(default=4 << 30, gt=0)
 
     @model_validator(mode="after")
@@ -151,7 +151,7 @@ class ShotsStage(VideoStage[ShotsConfig]):
         try:
             with tempfile.TemporaryDirectory(prefix="tv2tv-") as folder:
                 proxy = None if self.config.given else Path(folder) / "proxy.mp4"
-                decoded = twice(lambda: self._decode(record, proxy))
+                decoded = twice(lambda share: self._decode(record, proxy, share))
                 pts = self._check(record, decoded)
                 found = self._given(record, pts) if proxy is None else self._found(record, proxy)
         except ChildTrouble as error:
@@ -163,7 +163,7 @@ class ShotsStage(VideoStage[ShotsConfig]):
         rows = [self._row(record, pts, shot) for shot in found]
         return rows or self.end(record, "filtered", "no_shots", "all of it is black or in transit")
 
-    def _decode(self, record: Record, proxy: Path | None) -> "Decoded":
+    def _decode(self, record: Record, proxy: Path | None, share: float) -> "Decoded":
         """Decode every picture once; with a proxy, write all of them into it."""
         width, height = PROXY_SIZE
         scaled = f"{_TELL},scale={width}:{height}:flags=area"
@@ -172,7 +172,7 @@ class ShotsStage(VideoStage[ShotsConfig]):
             out = ["-vf", scaled, *_PROXY, str(proxy)]
         limits = decoding_limits(record, self.config.timeout, self.config.memory)
         command = [*decoder(record), *out]
-        with Child(command, limits, count=b"corrupt decoded frame") as child:
+        with Child(command, limits.part(share), count=b"corrupt decoded frame") as child:
             text = b"".join(child.chunks())
             ended = child.finish()
         if ended.trouble:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.child import STDERR_KEPT, Child, ChildTrouble, Limits, run, twice
+from stages.child import STDERR_KEPT, Child, ChildTrouble, Limits, Trouble, run, twice
 
 LIMITS = Limits(seconds=20, memory=4 << 30)
 QUICK = Limits(seconds=0.3, memory=4 << 30)
@@ -199,23 +199,27 @@ def test_nothing_is_left_of_a_child_that_cannot_be_limited(
     assert len(list(Path("/proc/self/fd").iterdir())) == handles
 
 
-def test_a_hang_is_not_waited_for_twice() -> None:
-    calls = []
+@pytest.mark.parametrize(("reason", "second"), [("timeout", 0.5), ("crash", 1.0), ("memory", 1.0)])
+def test_trouble_comes_twice_but_a_hang_is_waited_for_less(reason: Trouble, second: float) -> None:
+    shares = []
 
-    def attempt() -> None:
-        calls.append(1)
-        raise ChildTrouble("timeout", "nothing came")
+    def attempt(share: float) -> None:
+        shares.append(share)
+        raise ChildTrouble(reason, "nothing came")
 
     with pytest.raises(ChildTrouble):
         twice(attempt)
-    assert len(calls) == 1
+    assert shares == [1.0, second]
+    assert Limits(8.0, 1 << 30, stall=4.0).part(second) == Limits(
+        8.0 * second, 1 << 30, stall=4.0 * second
+    )
 
 
 def test_trouble_is_tried_twice_and_no_more() -> None:
-    calls = []
+    calls: list[float] = []
 
-    def attempt() -> int:
-        calls.append(1)
+    def attempt(share: float) -> int:
+        calls.append(share)
         if len(calls) < bound:
             raise ChildTrouble("crash", "bang")
         return len(calls)
