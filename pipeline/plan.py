@@ -6,6 +6,7 @@ from pathlib import Path
 
 from corpus.errors import UserError
 from corpus.layout import Layout
+from corpus.store import store_at
 from pipeline.recipe import Recipe, make_corpus_stages, make_stages
 from pipeline.tables import Table
 from stages.stage import Context, CorpusStage, Stage
@@ -38,9 +39,9 @@ class Cluster:
     workers: int
 
 
-def make_plan(recipe: Recipe, corpus: Path) -> Plan:
+def make_plan(recipe: Recipe, corpus: Path | str) -> Plan:
     """Build a recipe's stages on a corpus, which need not be there yet (`pipeline.runner.run`)."""
-    place = Layout(corpus.expanduser().resolve())
+    place = Layout(store_at(corpus))
     context = Context(place.media, recipe.clock.clock(), recipe.seed)
     return Plan(recipe, place, make_stages(recipe, context), make_corpus_stages(recipe, context))
 

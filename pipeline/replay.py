@@ -7,9 +7,8 @@
 Rows whose media file is gone count as missing: they are *stale*. So do quarantined ones, if asked.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from corpus.rows import Row
 from pipeline.tables import Answers
@@ -87,14 +86,20 @@ def replay(
         retry: whether what was quarantined is to be done again.
     """
     found = Replay()
+    there = [stage.context.media.store.glance() for stage in stages]
     for record in records:
-        _walk(record, stages, stored, retry, found)
+        _walk(record, stages, stored, there, retry, found)
     found.finished.sort(key=unit_id)
     return found
 
 
 def _walk(
-    start: Record, stages: Sequence[Stage], stored: Sequence[Answers], retry: bool, found: Replay
+    start: Record,
+    stages: Sequence[Stage],
+    stored: Sequence[Answers],
+    there: Sequence[Callable[[str], bool]],
+    retry: bool,
+    found: Replay,
 ) -> None:
     pending = [(0, start, True)]
     while pending:
@@ -107,7 +112,8 @@ def _walk(
         key, unit, subjects = stage.key(record), unit_id(record), tuple(stage.subjects(record))
         rows = stored[position].get(key)
         onward = [] if rows is None else stage.advance(record, rows)
-        stale = rows is not None and (_lost(stage, onward) or (retry and _quarantined(rows)))
+        lost = _lost(stage, onward, there[position])
+        stale = rows is not None and (lost or (retry and _quarantined(rows)))
         if stale:
             found.stale.append((position, key))
         if counts and rows is not None and not stale:
@@ -118,18 +124,11 @@ def _walk(
         pending += [(position + 1, item, counts) for item in reversed(onward)]
 
 
-def _lost(stage: Stage, onward: Iterable[Record]) -> bool:
+def _lost(stage: Stage, onward: Iterable[Record], there: Callable[[str], bool]) -> bool:
     """Whether a media file that records go on with is not there, or has no bytes."""
     if stage.makes is None:
         return False
-    return any(not _has_bytes(stage.context.media.path(item[stage.makes])) for item in onward)
-
-
-def _has_bytes(path: Path) -> bool:
-    try:
-        return path.stat().st_size > 0
-    except FileNotFoundError:
-        return False
+    return any(not there(item[stage.makes]) for item in onward)
 
 
 def _quarantined(rows: Iterable[Row]) -> bool:

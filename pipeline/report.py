@@ -16,6 +16,7 @@ from corpus.files import write_text
 from corpus.ids import unit_hash
 from corpus.layout import TOOL_VERSION
 from corpus.rows import OUTCOMES
+from corpus.store import Store
 from pipeline.activity import draw, read_activity
 from pipeline.clip_cards import card, render, style
 from pipeline.conservation import NOT_OK, PENDING, Counts, fates
@@ -48,30 +49,33 @@ class File:
     seconds: float
 
 
-def write_report(corpus: Path, *, clips: int = 24, out: Path | None = None) -> Path:
-    """Write the page and return its path.
+def write_report(corpus: Path | str, *, clips: int = 24, out: Path | None = None) -> str:
+    """Write the page and return its path or URI.
 
     Args:
         clips: at most so many clips are shown in pictures.
         out: by default ``report.html`` in the folder of the latest run.
     """
     status = read_status(corpus)
-    path = out or _folder(status) / "report.html"
-    write_text(path, page(status, clips))
-    return path
+    text = page(status, clips)
+    if out is not None:
+        write_text(out, text)
+        return str(out)
+    _folder(status).write_text("report.html", text)
+    return _folder(status).place("report.html")
 
 
 def page(status: Status, clips: int) -> str:
     """The page as text."""
     place, clock = status.plan.layout, status.plan.recipe.clock.clock()
-    activity = read_activity(_folder(status) / "events.jsonl")
+    activity = read_activity(_folder(status).local("events.jsonl"))
     finished = status.found.finished
     shown = choose(finished, clips)
     return (
         environment()
         .get_template("report.html")
         .render(
-            name=place.root.name,
+            name=place.store.place().rstrip("/").rpartition("/")[2],
             run=status.run,
             recipe=status.plan.recipe.name,
             version=TOOL_VERSION,
@@ -93,8 +97,8 @@ def page(status: Status, clips: int) -> str:
     )
 
 
-def _folder(status: Status) -> Path:
-    return status.plan.layout.runs / status.run
+def _folder(status: Status) -> Store:
+    return status.plan.layout.runs.at(status.run)
 
 
 def choose(records: Sequence[Record], count: int) -> list[Record]:

@@ -17,9 +17,9 @@ from typing import Any
 
 from corpus import layout
 from corpus.errors import UserError
-from corpus.files import sweep, write_text
 from corpus.layout import TOOL_VERSION
 from corpus.shards.reading import read_manifest
+from corpus.store import Store
 from pipeline import conservation
 from pipeline.endings import Ending, endings
 from pipeline.faults import PutOff, RunError, blameless, read_put_off, tidy
@@ -47,11 +47,11 @@ class Result:
         rewritten: whether the shards were made anew.
     """
 
-    folder: Path
+    folder: Store
     computed: dict[str, int]
     counts: conservation.Counts
     endings: list[Ending]
-    shards: Path | None
+    shards: Store | None
     rewritten: bool
 
 
@@ -82,22 +82,23 @@ def run(
         ConservationError: something was lost or counted twice.
     """
     listing = list_sources(inputs, plan.recipe.source).limit(limit)
-    layout.create(plan.layout.root, plan.recipe.clock.clock())
+    layout.create(plan.layout.store, plan.recipe.clock.clock())
     number = len(listing.sources)
     view.say(f"{number} file{'' if number == 1 else 's'} listed, {listing.ignored} ignored")
-    with Lock(plan.layout.root, view.say) as lock:
+    place = plan.layout.runs.at(_run_name())
+    with Lock(plan.layout.store, view.say) as lock, place.folder() as folder:
         for part in ("tables", "media", "shards"):
-            sweep(plan.layout.root / part)
+            plan.layout.store.at(part).sweep()
         if replaced := _replaced(plan):
             view.say(replaced)
-        folder = _new_run(plan)
-        cache = plan.layout.table("sources", "1") / "sources.parquet"
+        cache = plan.layout.table("sources", "1")
         listing = identify(listing, plan.recipe.source, cache, rehash=rehash)
-        write_listing(folder / "inputs.parquet", listing)
+        place.write_text("recipe.yaml", plan.recipe.to_yaml())
+        write_listing(place, listing)
         log = EventLog(folder / "events.jsonl")
         log.write([_event("begin", tool=TOOL_VERSION, inputs=len(listing.sources))])
         found, computed, put_off = _drain(
-            plan, listing, folder, log, view, retry=retry, verbose=verbose
+            plan, listing, place, folder, log, view, retry=retry, verbose=verbose
         )
         counts = conservation.count(listing.sources, plan.stages, found)
         conservation.check(listing.sources, counts, found)
@@ -109,12 +110,13 @@ def run(
     if put_off:
         raise RunError(_unfinished(put_off))
     why = endings(listing.sources, plan.stages, found)
-    return Result(folder, computed, counts, why, shards, rewritten)
+    return Result(place, computed, counts, why, shards, rewritten)
 
 
 def _drain(
     plan: Plan,
     listing: Listing,
+    place: Store,
     folder: Path,
     log: EventLog,
     view: View,
@@ -126,6 +128,7 @@ def _drain(
     computed: Counter[str] = Counter()
     before: set[tuple[int, str]] = set()
     put_off: list[PutOff] = []
+    notes = place.at(NOTES)
     found, stored = _replay(plan, listing, view, retry=retry)
     if not found.waiting:
         return found, {}, put_off
@@ -141,16 +144,16 @@ def _drain(
                     raise RunError(f"{len(now)} records wait for {', '.join(names)}: no progress")
                 before = now
                 with _shown(plan, left, log, view) as on_events:
-                    _stream(plan, left, stored, cluster, folder, on_events)
-                put_off = read_put_off(folder / NOTES)
+                    _stream(plan, left, stored, cluster, notes, on_events)
+                put_off = read_put_off(notes)
                 earlier = stored
                 found, stored = _replay(plan, listing, view)
                 computed += _fresh(plan, earlier, stored)
     finally:  # here, when no worker can write any more
-        keys = blameless(folder / NOTES)
+        keys = blameless(notes)
         for stage, table in zip(plan.stages, plan.tables, strict=True):
             table.forget(keys.get(stage.name, ()))
-    tidy(folder / NOTES)
+    tidy(notes)
     return found, dict(computed), put_off
 
 
@@ -191,7 +194,7 @@ def _stream(
     found: Replay,
     stored: Sequence[Stored],
     cluster: Cluster,
-    folder: Path,
+    notes: Store,
     on_events: Callable[[list[Event]], None],
 ) -> None:
     """One phase: from the first stage at which a record waits to the last that fits beside it."""
@@ -212,7 +215,7 @@ def _stream(
         for i in positions
     ]
     ready = [one for one in found.waiting if one.stage in positions]
-    stream(links, ready, cluster, folder / NOTES, on_events)
+    stream(links, ready, cluster, notes, on_events)
 
 
 @contextmanager
@@ -240,7 +243,7 @@ def _shown(
         view.end(progress)
 
 
-def _finish(plan: Plan, found: Replay, lock: Lock) -> tuple[Path | None, bool]:
+def _finish(plan: Plan, found: Replay, lock: Lock) -> tuple[Store | None, bool]:
     """Corpus stages on the finished records.
 
     No clip makes no shards; where older ones stand they are replaced by an empty set, since what
@@ -248,12 +251,12 @@ def _finish(plan: Plan, found: Replay, lock: Lock) -> tuple[Path | None, bool]:
     """
     (stage,) = plan.corpus_stages
     folder = _shards_folder(plan)
-    if not found.finished and not folder.exists():
+    if not found.finished and not folder.names():
         return None, False
     return folder, stage.run(found.finished, folder, _header(plan), lock.check)
 
 
-def _shards_folder(plan: Plan) -> Path:
+def _shards_folder(plan: Plan) -> Store:
     return plan.layout.shards(plan.recipe.model_dump()["shards"]["name"])
 
 
@@ -282,7 +285,7 @@ def _replaced(plan: Plan) -> str | None:
         return None
     how = f"the recipe {name}" if name != now["name"] else f"other settings of {', '.join(changed)}"
     return (
-        f"shards/{folder.name} was made with {how}: this run replaces it "
+        f"{folder.place()} was made with {how}: this run replaces it "
         "(--set shards.name=OTHER keeps both)"
     )
 
@@ -307,12 +310,10 @@ def _announcement(plan: Plan, found: Replay) -> str:
     return f"waiting: {', '.join(parts)}; starting Ray"
 
 
-def _new_run(plan: Plan) -> Path:
-    """A folder whose name sorts by time, with the recipe as it was resolved."""
+def _run_name() -> str:
+    """A name that sorts by time."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    folder = plan.layout.runs / f"{stamp}-{os.getpid()}"
-    write_text(folder / "recipe.yaml", plan.recipe.to_yaml())
-    return folder
+    return f"{stamp}-{os.getpid()}"
 
 
 def _event(name: str, **details: Any) -> Event:

@@ -21,12 +21,14 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from corpus.errors import UserError
-from corpus.files import writing
 from corpus.ids import canonical_json, sha256_file, video_id
 from corpus.rows import Outcome
+from corpus.store import Folder, Store, store_at
 from pipeline.manifest import MANIFEST_SUFFIXES, read_manifest
 from stages.stage import Record
 
+LISTING = "inputs.parquet"
+CACHE = "sources.parquet"
 TIMELINE_SUFFIX = ".timeline.jsonl"
 SAVE_EVERY = 256  # newly hashed files between two saves of the cache
 MEDIA_SUFFIXES = (
@@ -122,20 +124,21 @@ def list_sources(given: Path | str, config: SourceConfig) -> Listing:
     return Listing((_nameable(_beside(path, path.name)),))
 
 
-def identify(listing: Listing, config: SourceConfig, cache: Path, *, rehash: bool) -> Listing:
+def identify(listing: Listing, config: SourceConfig, cache: Folder, *, rehash: bool) -> Listing:
     """Name every listed file by its bytes, and end those that cannot become videos.
 
     A file whose path, size and mtime stand in ``cache`` is not read again, unless ``rehash``.
     Of files with the same bytes the first in order stays; the others end as ``duplicate``.
     """
-    known = {} if rehash else _read_cache(cache)
+    table = store_at(cache)
+    known = {} if rehash else _read_cache(table)
     named: list[Source] = []
     with ThreadPoolExecutor(config.hash_workers) as pool:
         for start in range(0, len(listing.sources), SAVE_EVERY):
             batch = listing.sources[start : start + SAVE_EVERY]
             fresh = list(pool.map(lambda source: _identify(source, known), batch))
             named += fresh
-            _remember(cache, fresh, forget=rehash)
+            _remember(table, fresh, forget=rehash)
     return replace(listing, sources=tuple(_without_duplicates(named)))
 
 
@@ -162,16 +165,16 @@ def check_unchanged(record: Record, *, reread: bool) -> None:
         raise UserError(f"{sidecar} was replaced while it was worked on: run again")
 
 
-def write_listing(path: Path, listing: Listing) -> None:
-    """Store a listing as ``inputs.parquet``."""
+def write_listing(run: Folder, listing: Listing) -> None:
+    """Store a listing as ``inputs.parquet`` of a run."""
     rows = [{**asdict(s), "meta": canonical_json(s.meta)} for s in listing.sources]
     schema = _LISTING.with_metadata({"ignored": str(listing.ignored)})
-    with writing(path) as temporary:
+    with store_at(run).writing(LISTING) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
 
 
-def read_listing(path: Path) -> Listing:
-    table = pq.read_table(path)
+def read_listing(run: Folder) -> Listing:
+    table = pq.read_table(store_at(run).local(LISTING))
     rows = ({**row, "meta": json.loads(row["meta"])} for row in table.to_pylist())
     return Listing(tuple(Source(**row) for row in rows), int(table.schema.metadata[b"ignored"]))
 
@@ -296,27 +299,27 @@ def _without_duplicates(sources: Iterable[Source]) -> Iterator[Source]:
             yield source
 
 
-def _read_cache(path: Path) -> dict[_Stamp, str]:
-    if not path.exists():
+def _read_cache(table: Store) -> dict[_Stamp, str]:
+    if not table.has(CACHE):
         return {}
     try:
-        rows = pq.read_table(path, schema=_CACHE).to_pylist()
+        rows = pq.read_table(table.local(CACHE), schema=_CACHE).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise UserError(
-            f"{path} cannot be read ({error}): delete this file and run again; "
+            f"{table.place(CACHE)} cannot be read ({error}): delete this file and run again; "
             "all inputs are then read anew to name them"
         ) from error
     return {(row["path"], row["size"], row["mtime_ns"]): row["video_id"] for row in rows}
 
 
-def _remember(cache: Path, sources: Iterable[Source], *, forget: bool) -> None:
+def _remember(table: Store, sources: Iterable[Source], *, forget: bool) -> None:
     """Add the stamps of ``sources`` to the cache; ``forget`` replaces what it says of them."""
-    known = _read_cache(cache)
+    known = _read_cache(table)
     fresh = {(s.path, s.size, s.mtime_ns): s.video_id for s in sources if s.video_id}
     if all(stamp in known for stamp in fresh) and not forget:
         return
     merged = sorted({**known, **fresh}.items())
     rows = [(*stamp, video) for stamp, video in merged]
     columns = [list(column) for column in zip(*rows, strict=True)] or [[], [], [], []]
-    with writing(cache) as temporary:
+    with table.writing(CACHE) as temporary:
         pq.write_table(pa.table(columns, schema=_CACHE), temporary)

@@ -10,13 +10,14 @@ from rich.table import Table as RichTable
 from corpus.errors import UserError
 from corpus.layout import open_corpus
 from corpus.settings import read_settings
+from corpus.store import Store
 from pipeline import conservation
 from pipeline.conservation import NOT_OK, Counts
 from pipeline.endings import Ending, endings
 from pipeline.plan import Plan, make_plan
 from pipeline.recipe import Recipe, parse_recipe
 from pipeline.replay import Replay, replay
-from pipeline.sources import Listing, read_listing
+from pipeline.sources import LISTING, Listing, read_listing
 
 
 @dataclass(frozen=True)
@@ -50,42 +51,42 @@ class Status:
         }
 
 
-def read_status(corpus: Path) -> Status:
+def read_status(corpus: Path | str) -> Status:
     """Count; needs no Ray and takes no lock.
 
     Raises:
         UserError: no corpus, or no run in it yet.
         ConservationError: the tables contradict each other.
     """
-    folder = latest_run(corpus)
-    recipe = recipe_of(folder)
+    store, name = latest_run(corpus)
+    recipe = recipe_of(store)
     plan = make_plan(recipe, corpus)
-    listing = read_listing(folder / "inputs.parquet")
+    listing = read_listing(store)
     stored = [table.read().answers for table in plan.tables]
     found = replay(plan.stages, listing.records(), stored)
     counts = conservation.count(listing.sources, plan.stages, found)
     conservation.check(listing.sources, counts, found)
-    return Status(folder.name, plan, listing, found, counts)
+    return Status(name, plan, listing, found, counts)
 
 
-def levels(corpus: Path) -> dict[str, Any]:
+def levels(corpus: Path | str) -> dict[str, Any]:
     """What ``tv2tv status --json`` prints under ``levels``."""
     return dict(read_status(corpus).to_json()["levels"])
 
 
-def latest_run(corpus: Path) -> Path:
-    """Folder of the latest run that got as far as listing its inputs."""
-    _, place = open_corpus(corpus.expanduser().resolve())
-    runs = sorted(path.parent for path in place.runs.glob("*/inputs.parquet"))
+def latest_run(corpus: Path | str) -> tuple[Store, str]:
+    """Files and name of the latest run that got as far as listing its inputs."""
+    _, layout = open_corpus(corpus)
+    runs = [name for name in layout.runs.names() if name.endswith(f"/{LISTING}")]
     if not runs:
         raise UserError(f"{corpus} has seen no run yet: `tv2tv run RECIPE --corpus {corpus}`")
-    return runs[-1]
+    name = runs[-1].split("/")[0]
+    return layout.runs.at(name), name
 
 
-def recipe_of(folder: Path) -> Recipe:
+def recipe_of(run: Store) -> Recipe:
     """The recipe of a run, as it was resolved."""
-    path = folder / "recipe.yaml"
-    return parse_recipe(read_settings(path), [], str(path))
+    return parse_recipe(read_settings(run.local("recipe.yaml")), [], run.place("recipe.yaml"))
 
 
 def counts_table(counts: Counts) -> RichTable:

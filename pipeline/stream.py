@@ -12,13 +12,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
+from corpus.store import Folder, store_at
 from pipeline.faults import RunError, read_fatal
 from pipeline.plan import Cluster
 from pipeline.progress import Event
@@ -50,7 +50,7 @@ def stream(
     links: Sequence[Link],
     waiting: Sequence[Waiting],
     cluster: Cluster,
-    notes: Path,
+    notes: Folder,
     on_events: Callable[[list[Event]], None],
 ) -> None:
     """Run ``waiting`` records through ``links`` until all that can be answered is durable.
@@ -106,7 +106,7 @@ def _dataset(
     links: Sequence[Link],
     waiting: Sequence[Waiting],
     cluster: Cluster,
-    notes: Path,
+    notes: Folder,
     report: _Reporter,
 ) -> ray.data.Dataset:
     """Ray Data restarts actors that died, and repeats their tasks, without limit by default; what
@@ -122,7 +122,7 @@ def _dataset(
             link.stage,
             link.position,
             link.table,
-            notes / link.stage.name,
+            store_at(notes).at(link.stage.name),
             link.known,
             report,
         )

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from corpus.errors import UserError
-from corpus.files import writing
 from corpus.ids import content_id
 from corpus.layout import Layout
 from corpus.rows import Row, table_schema
+from corpus.store import Folder, Store, store_at
 from stages.stage import Stage
 
 Answers = Mapping[str, Sequence[Row]]
@@ -41,9 +41,9 @@ class Stored:
 
 @dataclass(frozen=True)
 class Table:
-    """One stage's answers under one fingerprint."""
+    """One stage's answers under one fingerprint; its parts are files of ``folder``."""
 
-    folder: Path
+    folder: Folder
     columns: pa.Schema
 
     @staticmethod
@@ -54,9 +54,20 @@ class Table:
     def schema(self) -> pa.Schema:
         return table_schema(self.columns)
 
-    def part(self, keys: Sequence[str]) -> Path:
-        """Where the answers to ``keys`` lie when they were answered together."""
-        return self.folder / f"part-{content_id(*keys)}.parquet"
+    @property
+    def store(self) -> Store:
+        return store_at(self.folder)
+
+    def part(self, keys: Sequence[str]) -> str:
+        """Name of the part that holds the answers to ``keys`` when they were answered together."""
+        return f"part-{content_id(*keys)}.parquet"
+
+    def has(self, part: str) -> bool:
+        return self.store.has(part)
+
+    def parts(self) -> list[str]:
+        """Names of all parts, sorted."""
+        return [name for name in self.store.names("part-") if name.endswith(".parquet")]
 
     def write(self, answers: Sequence[tuple[str, Sequence[Row]]]) -> dict[str, list[Row]]:
         """Make one part durable; return its rows as every later reader will see them.
@@ -65,12 +76,15 @@ class Table:
             ValueError: a key twice or without rows, or columns that the stage did not declare.
         """
         table = self._table(answers)
-        with writing(self.part([key for key, _ in answers])) as temporary:
+        with self.store.writing(self.part([key for key, _ in answers])) as temporary:
             pq.write_table(table, temporary, compression="zstd")
         return _grouped(table)
 
-    def read_part(self, path: Path) -> dict[str, list[Row]]:
+    def read_part(self, part: str) -> dict[str, list[Row]]:
         """Rows of one part by key; UserError names a part that is corrupt or of another schema."""
+        return self._read(part, self.store.local(part))
+
+    def _read(self, part: str, path: Path) -> dict[str, list[Row]]:
         try:
             with pq.ParquetFile(path) as file:
                 table = file.read()
@@ -79,18 +93,19 @@ class Table:
             return _grouped(table)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise UserError(
-                f"table part {path} cannot be read ({error}): delete this file and run again; "
-                "only its own rows are computed anew"
+                f"table part {self.store.place(part)} cannot be read ({error}): delete this file "
+                "and run again; only its own rows are computed anew"
             ) from error
 
     def read(self) -> Stored:
         """Everything that is durable."""
         stored = Stored({}, {})
-        for path in sorted(self.folder.glob("part-*.parquet")):
-            for key, rows in self.read_part(path).items():
+        parts = self.parts()
+        for part, path in zip(parts, self.store.locals(parts), strict=True):
+            for key, rows in self._read(part, path).items():
                 if key not in stored.answers:
                     stored.answers[key] = rows
-                    stored.parts[key] = path.name
+                    stored.parts[key] = part
         return stored
 
     def forget(self, keys: Collection[str]) -> None:
@@ -99,19 +114,21 @@ class Table:
         Only for the driver of a run, while no worker writes. A kill in between leaves keys that
         stand in two parts, or that are still to be forgotten.
         """
-        for path in sorted(self.folder.glob("part-*.parquet")):
-            answers = self.read_part(path)
+        if not keys:
+            return
+        for part in self.parts():
+            answers = self.read_part(part)
             kept = [(key, rows) for key, rows in answers.items() if key not in keys]
             if len(kept) == len(answers):
                 continue
             if kept:
                 self.write(kept)
-            path.unlink()
+            self.store.remove(part)
 
     def _table(self, answers: Sequence[tuple[str, Sequence[Row]]]) -> pa.Table:
         keys = [key for key, _ in answers]
         if len(set(keys)) != len(keys):
-            raise ValueError(f"{self.folder}: a key stands twice in one part")
+            raise ValueError(f"{self.store.place()}: a key stands twice in one part")
         for key, rows in answers:
             _check(key, rows, set(self.columns.names))
         dicts = [row.to_dict(key) for key, rows in answers for row in rows]

@@ -23,7 +23,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,6 +30,7 @@ import ray
 
 from corpus.ids import canonical_json
 from corpus.rows import Row
+from corpus.store import Folder
 from pipeline.faults import Faults, Marks, PutOff, RunError, fatal, passing, systemic, told
 from pipeline.progress import Event
 from pipeline.replay import silent
@@ -59,7 +59,7 @@ class Job:
     stage: Stage
     position: int
     table: Table
-    notes: Path
+    notes: Folder
     known: dict[str, str]
     report: Callable[[Event], None]
 
@@ -133,7 +133,7 @@ class Worker:
     def _stored(self, units: dict[str, Record]) -> dict[str, list[Row]]:
         """Rows that were durable before this run."""
         names = {self._job.known[key] for key in units if key in self._job.known}
-        parts = [self._job.table.read_part(self._job.table.folder / name) for name in sorted(names)]
+        parts = [self._job.table.read_part(name) for name in sorted(names)]
         return {key: rows for part in reversed(parts) for key, rows in part.items() if key in units}
 
     def _answers(self, units: Sequence[Unit]) -> dict[str, list[Row]]:
@@ -143,7 +143,7 @@ class Worker:
         """
         keys = [key for key, _ in units]
         part = self._job.table.part(keys)
-        if part.exists():
+        if self._job.table.has(part):
             return self._job.table.read_part(part)
         if any(self._marks.attempts(key) for key in keys):
             return {key: rows for unit in units for key, rows in self._alone(unit).items()}
@@ -161,7 +161,7 @@ class Worker:
         """A record that was in work when a worker died: a part of its own, at most two attempts."""
         key, record = unit
         part = self._job.table.part([key])
-        if part.exists():
+        if self._job.table.has(part):
             return self._job.table.read_part(part)
         if self._marks.attempts(key) >= Marks.ALLOWED:
             message = f"the {self._stage.name} worker died twice while working on it"

@@ -1,7 +1,6 @@
 """Finished clips to shards: the corpus stage at the end of the pipeline."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from corpus.errors import UserError
 from corpus.ids import content_id, sha256_bytes
 from corpus.shards import Sample, ShardPlan, write_shards
 from corpus.shards.reading import is_intact, read_manifest
+from corpus.store import Folder, store_at
 from stages.latents import TENSOR
 from stages.stage import CorpusStage, Record, StageConfig
 
@@ -41,7 +41,7 @@ class ShardsStage(CorpusStage[ShardsConfig]):
     def run(
         self,
         records: Sequence[Record],
-        folder: Path,
+        folder: Folder,
         header: dict[str, Any],
         ready: Callable[[], None] = lambda: None,
     ) -> bool:
@@ -131,10 +131,10 @@ def _info(record: Record, header: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _up_to_date(folder: Path, inputs: str) -> bool:
+def _up_to_date(folder: Folder, inputs: str) -> bool:
     """Whether a whole set made from these inputs stands there."""
     try:
         manifest = read_manifest(folder)
-        return manifest["inputs"] == inputs and is_intact(folder, manifest)
+        return manifest["inputs"] == inputs and is_intact(store_at(folder), manifest)
     except (UserError, OSError, KeyError, TypeError):
         return False  # nothing stands there, or what was never ours: it is made anew

@@ -26,6 +26,7 @@ from corpus.clock import Clock
 from corpus.ids import content_id, fingerprint
 from corpus.layout import Media
 from corpus.rows import Level, Outcome, Row
+from corpus.store import Folder
 
 Record = dict[str, Any]
 
@@ -222,7 +223,7 @@ class CorpusStage(ABC, Generic[C]):
     def run(
         self,
         records: Sequence[Record],
-        folder: Path,
+        folder: Folder,
         header: dict[str, Any],
         ready: Callable[[], None] = lambda: None,
     ) -> bool:

@@ -135,7 +135,8 @@ def test_a_corpus_that_cannot_be_there_is_a_mistake(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_header_is_named(tmp_path: Path, change: dict[str, object]) -> None:
-    path = create(tmp_path, Clock()).header
+    create(tmp_path, Clock())
+    path = tmp_path / "corpus.json"
     head = {**json.loads(path.read_text()), **change}
     path.write_text(json.dumps({name: value for name, value in head.items() if value is not ...}))
     with pytest.raises(UserError, match=r"corpus\.json is damaged"):
@@ -144,7 +145,8 @@ def test_a_damaged_header_is_named(tmp_path: Path, change: dict[str, object]) ->
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"'])
 def test_a_header_that_is_none_is_named(tmp_path: Path, text: str) -> None:
-    create(tmp_path, Clock()).header.write_text(text)
+    create(tmp_path, Clock())
+    (tmp_path / "corpus.json").write_text(text)
     with pytest.raises(UserError, match=r"corpus\.json is damaged"):
         create(tmp_path, Clock())
 

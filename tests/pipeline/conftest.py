@@ -13,6 +13,7 @@ from rich.console import Console
 
 from corpus import layout
 from corpus.clock import Clock
+from corpus.store import Folder, store_at
 from pipeline.plan import Plan
 from pipeline.progress import PlainView
 from pipeline.recipe import Recipe, check_plan
@@ -36,17 +37,16 @@ class ListStage(CorpusStage[ListConfig]):
     def run(
         self,
         records: Sequence[Record],
-        folder: Path,
+        folder: Folder,
         header: dict[str, Any],
         ready: Callable[[], None] = lambda: None,
     ) -> bool:
         text = json.dumps([header, list(records)], sort_keys=True)
-        path = folder / "records.json"
-        if path.exists() and path.read_text() == text:
+        store = store_at(folder)
+        if store.has("records.json") and store.read_text("records.json") == text:
             return False
         ready()
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        store.write_text("records.json", text)
         return True
 
 

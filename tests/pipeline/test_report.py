@@ -88,7 +88,7 @@ def status(make_plan: Any) -> Status:
             **{"records": 4, "computed": 3, "onward": 2, "outcomes": {"ok": 4}},
         }
     ]
-    folder = plan.layout.runs / RUN
+    folder = plan.layout.root / "runs" / RUN
     folder.mkdir(parents=True)
     (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     return Status(RUN, plan, Listing(sources, ignored=2), replay, counts)
@@ -116,7 +116,7 @@ def test_the_page_says_how_much_it_shows(status: Status) -> None:
 
 
 def test_a_log_that_ends_in_the_middle_of_a_line_is_read_up_to_there(status: Status) -> None:
-    events = status.plan.layout.runs / RUN / "events.jsonl"
+    events = status.plan.layout.root / "runs" / RUN / "events.jsonl"
     before = read_activity(events)
     with events.open("a") as file:
         file.write('{"event": "batch", "stage": "sho')  # killed, or still writing

@@ -23,7 +23,7 @@ def test_what_is_written_is_read_back(table: Table) -> None:
     assert stored.answers == live
     assert live["k1"] == [OK]
     assert live["k2"][0].columns == {"width": None, "tags": None}
-    assert set(stored.parts.values()) == {table.part(["k1", "k2"]).name}
+    assert set(stored.parts.values()) == {table.part(["k1", "k2"])}
 
 
 def test_a_repeated_write_gives_the_same_bytes_under_the_same_name(table: Table) -> None:
