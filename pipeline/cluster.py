@@ -3,6 +3,7 @@
 A local Ray starts whole or not at all, ends with the run, and leaves nothing behind.
 """
 
+import fcntl
 import logging
 import math
 import os
@@ -22,6 +23,7 @@ from pipeline.plan import Cluster
 from stages.stage import Stage
 
 OBJECT_STORE_BYTES = 512 * 2**20  # records only; a local run needs no more
+OWN_FOLDER = "tv2tv-run-"
 KEEP = "RAY_TMPDIR"  # Ray's own variable for where it keeps its logs and sockets
 MOST_TEMPORARY = 38  # bytes: Ray adds up to 68 for its sockets, and Linux takes 107
 CLEAR_SECONDS = 5.0  # in which processes that leave may still write into their folder
@@ -95,14 +97,37 @@ def _temporary() -> Iterator[str | None]:
         yield None
         return
     usual = tempfile.gettempdir()
-    short = len(os.fsencode(f"{usual}/tv2tv-ray-12345678")) <= MOST_TEMPORARY
-    folder = tempfile.mkdtemp(prefix="tv2tv-ray-", dir=usual if short else "/tmp")  # noqa: S108
+    short = len(os.fsencode(f"{usual}/{OWN_FOLDER}12345678")) <= MOST_TEMPORARY
+    parent = Path(usual if short else "/tmp")  # noqa: S108
+    _clear_dead(parent)
+    folder = tempfile.mkdtemp(prefix=OWN_FOLDER, dir=parent)
+    handle = os.open(folder, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)  # until this process ends, however it does
     try:
         yield folder
     finally:
         end = time.monotonic() + CLEAR_SECONDS
         while Path(folder).exists() and time.monotonic() < end:
             shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _clear_dead(parent: Path) -> None:
+    """Remove what drivers left that were killed: folders that no process holds."""
+    for folder in parent.glob(f"{OWN_FOLDER}*"):
+        try:
+            if time.time() - folder.stat().st_mtime < CLEAR_SECONDS:
+                continue  # its maker may be about to hold it
+            handle = os.open(folder, os.O_RDONLY)
+        except OSError:
+            continue  # it is another user's, or went meanwhile
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            continue  # its owner lives
+        finally:
+            os.close(handle)
 
 
 @contextmanager
