@@ -1,9 +1,10 @@
 """Stage shots: where the shots of a film lie, to the picture.
 
-One child decodes the film once: every picture goes into a low-resolution proxy, its timestamp into
-the film's timing table. What has fewer pictures than packets, or timestamps that do not increase,
-is refused here. `stages.boundaries` then judges the proxy, read by decord. With the detector
-``given`` the shots come from the film's timeline instead, exact in time, and no proxy is made.
+One child decodes the film once and pipes every picture, made small; its timestamps become the
+film's timing table. `stages.boundaries` looks at the pictures while they pass by. What has fewer
+pictures than packets, or timestamps that do not increase, is refused here. With the detector
+``given`` the shots come from the film's timeline instead, exact in time, and no picture is looked
+at.
 
 Reasons, all of the whole film:
     failed: ``no_frames``, ``corrupt``, ``timestamps``, ``timeline``; filtered: ``no_shots``;
@@ -12,14 +13,13 @@ Reasons, all of the whole film:
 
 import errno
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import cv2
-import decord
 import numpy as np
 import pyarrow as pa
 import scenedetect
@@ -46,19 +46,16 @@ from stages.child import Child, ChildTrouble, Ended, twice
 from stages.foreign import Unfit, decoder, decoding_limits
 from stages.libraries import versions
 from stages.media_time import Ticks, first_from, is_sane, write_timing
-from stages.pictures import Frames
+from stages.pictures import FLOW_SIZE, Frames
 from stages.stage import Record, Resources, StageConfig, VideoStage, children
 
-PROXY_SIZE = (256, 144)  # of every film, whatever its shape: differences do not mind stretching
-PROXY_TICKS = 512  # per picture, at 12800 a second: the proxy's clock counts pictures
-# metadata prints a line per picture on stdout, at once, and only where a picture has metadata
-_TELL = "metadata=mode=add:key=x:value=1,metadata=mode=print:file=-:direct=1"
-_PROXY = [
-    *("-fps_mode", "passthrough", "-enc_time_base", "demux", "-an", "-sn", "-dn"),
-    *("-c:v", "libx264", "-preset", "ultrafast", "-crf", "18", "-g", "50", "-bf", "0"),
-    *("-pix_fmt", "yuv420p", "-threads", "1", "-video_track_timescale", "12800"),
-    *("-bsf:v", f"setts=ts=N*{PROXY_TICKS}:duration={PROXY_TICKS}:time_base=1/12800"),
+# One line per picture, its timestamp in the stream's own ticks.
+_TIMES = [
+    *("-fps_mode", "passthrough", "-enc_time_base", "demux"),
+    *("-stats_enc_pre_fmt", "{pts}", "-stats_enc_pre"),
 ]
+_SMALL = f"scale={FLOW_SIZE[0]}:{FLOW_SIZE[1]}:flags=area"
+_PICTURES = ["-vf", _SMALL, "-f", "rawvideo", "-pix_fmt", "bgr24", "-"]
 
 
 class Given(StageConfig):
@@ -105,7 +102,7 @@ class ShotsStage(VideoStage[ShotsConfig]):
     """One film in, its shots and its timing table out."""
 
     name = "shots"
-    version = "1"
+    version = "2"
     level = "shot"
     reads = ("video_id", "stream", "packets", "fps", "time_base", "end_pts")
     aids = (*VideoStage.aids, "timeline")
@@ -130,8 +127,10 @@ class ShotsStage(VideoStage[ShotsConfig]):
 
     def identity(self) -> dict[str, Any]:
         config = self.config.model_dump(mode="json", exclude={"timeout", "memory"})
-        found = {**config, "ffmpeg": ffmpeg_build(), "proxy": [_TELL, *PROXY_SIZE, *_PROXY]}
-        return found if self.config.given else {**found, **versions(cv2, decord, scenedetect)}
+        found = {**config, "ffmpeg": ffmpeg_build(), "decoding": _TIMES}
+        if self.config.given:
+            return found
+        return {**found, "pictures": _PICTURES, **versions(cv2, scenedetect)}
 
     def content(self, record: Record) -> Record:
         """A timeline is content only where it is read."""
@@ -149,11 +148,9 @@ class ShotsStage(VideoStage[ShotsConfig]):
 
     def _shots(self, record: Record) -> list[Row]:
         try:
-            with tempfile.TemporaryDirectory(prefix="tv2tv-") as folder:
-                proxy = None if self.config.given else Path(folder) / "proxy.mp4"
-                decoded = twice(lambda share: self._decode(record, proxy, share))
-                pts = self._check(record, decoded)
-                found = self._given(record, pts) if proxy is None else self._found(record, proxy)
+            decoded = twice(lambda share: self._decode(record, share))
+            pts = self._check(record, decoded)
+            found = self._given(record, pts) if self.config.given else _between(decoded, len(pts))
         except ChildTrouble as error:
             return self.end(record, "quarantined", error.reason, str(error))
         except Unfit as error:
@@ -163,24 +160,35 @@ class ShotsStage(VideoStage[ShotsConfig]):
         rows = [self._row(record, pts, shot) for shot in found]
         return rows or self.end(record, "filtered", "no_shots", "all of it is black or in transit")
 
-    def _decode(self, record: Record, proxy: Path | None, share: float) -> "Decoded":
-        """Decode every picture once; with a proxy, write all of them into it."""
-        width, height = PROXY_SIZE
-        scaled = f"{_TELL},scale={width}:{height}:flags=area"
-        out = ["-vf", _TELL, "-fps_mode", "passthrough", "-f", "null", "-"]
-        if proxy is not None:
-            out = ["-vf", scaled, *_PROXY, str(proxy)]
+    def _decode(self, record: Record, share: float) -> "Decoded":
+        """Decode every picture once, and look at it unless the shots are given."""
         limits = decoding_limits(record, self.config.timeout, self.config.memory)
-        command = [*decoder(record), *out]
-        with Child(command, limits.part(share), count=b"corrupt decoded frame") as child:
-            text = b"".join(child.chunks())
-            ended = child.finish()
+        boundaries: list[Boundary] = []
+        with tempfile.NamedTemporaryFile(prefix="tv2tv-") as times:
+            out = [f"file:{times.name}", *_PICTURES]
+            if self.config.given:
+                out = ["pipe:1", "-f", "null", "-"]
+            command = [*decoder(record), *_TIMES, *out]
+            with Child(command, limits.part(share), count=b"corrupt decoded frame") as child:
+                if self.config.given:
+                    times.writelines(child.chunks())
+                    times.seek(0)
+                else:
+                    boundaries = self._boundaries(record, child)
+                ended = child.finish()
+            text = times.read()
         if ended.trouble:
             raise ChildTrouble(ended.trouble, ended.describe())
         if "No space left" in ended.stderr:
-            why = f"no room for the proxy of {record['uri']}: {ended.describe()}"
+            why = f"no room for the timestamps of {record['uri']}: {ended.describe()}"
             raise OSError(errno.ENOSPC, why)
-        return Decoded(_times(text), ended)
+        return Decoded([int(line) for line in text.split()], ended, boundaries)
+
+    def _boundaries(self, record: Record, child: Child) -> list[Boundary]:
+        detectors = [d for d in self.config.detectors if not isinstance(d, Given)]
+        return find_boundaries(
+            _pictures(child), record["fps"], detectors, self.config.cuts, self.config.blends
+        )
 
     def _check(self, record: Record, decoded: "Decoded") -> Ticks:
         """The timing table of a film that is whole."""
@@ -188,7 +196,7 @@ class ShotsStage(VideoStage[ShotsConfig]):
         if not times:
             how = decoded.ended.describe()
             raise Unfit("no_frames", f"none of {expected} packets decodes; {how}")
-        known = [time for time in times if time is not None and is_sane(time)]
+        known = [time for time in times if is_sane(time)]
         pts = np.array(known, np.int64)
         backward = int((np.diff(pts) <= 0).sum()) + len(times) - len(known)
         if backward:
@@ -202,17 +210,6 @@ class ShotsStage(VideoStage[ShotsConfig]):
         if decoded.ended.code:
             raise Unfit("corrupt", decoded.ended.describe())
         return pts
-
-    def _found(self, record: Record, path: Path) -> list["Shot"]:
-        proxy = DecordProxy(path)
-        detectors = [d for d in self.config.detectors if not isinstance(d, Given)]
-        boundaries = find_boundaries(
-            proxy, record["fps"], detectors, self.config.cuts, self.config.blends
-        )
-        return [
-            Shot(start, end, *_opening(boundaries, start))
-            for start, end in shots_between(boundaries, len(proxy))
-        ]
 
     def _given(self, record: Record, pts: Ticks) -> list["Shot"]:
         if record["timeline"] is None:
@@ -256,10 +253,11 @@ class ShotsStage(VideoStage[ShotsConfig]):
 
 @dataclass(frozen=True)
 class Decoded:
-    """What the child said of every picture; None for a picture without a timestamp."""
+    """Every picture's tick, how the child ended, and what was seen."""
 
-    times: list[int | None]
+    times: list[int]
     ended: Ended
+    boundaries: list[Boundary]
 
 
 @dataclass(frozen=True)
@@ -272,24 +270,21 @@ class Shot:
     score: float
 
 
-class DecordProxy:
-    """The proxy as `stages.boundaries` reads it: our own clean film, so decord is exact."""
-
-    def __init__(self, path: Path) -> None:
-        self._reader = decord.VideoReader(str(path), num_threads=1)
-
-    def __len__(self) -> int:
-        return len(self._reader)
-
-    def at(self, indices: Sequence[int]) -> Frames:
-        return self._reader.get_batch(list(indices)).asnumpy()
+def _pictures(child: Child) -> Iterator[Frames]:
+    """Small BGR pictures as the child makes them."""
+    width, height = FLOW_SIZE
+    while True:
+        picture = np.empty((height, width, 3), np.uint8)
+        if child.read_into(picture.reshape(-1).data) < picture.size:
+            return
+        yield picture
 
 
-def _times(text: bytes) -> list[int | None]:
-    """Timestamps from the lines ``frame:12 pts:345 pts_time:...`` that ffmpeg's metadata prints."""
-    fields = (line.split() for line in text.splitlines() if line.startswith(b"frame:"))
-    values = [words[1].removeprefix(b"pts:") for words in fields]
-    return [None if value == b"NOPTS" else int(value) for value in values]
+def _between(decoded: Decoded, pictures: int) -> list[Shot]:
+    return [
+        Shot(start, end, *_opening(decoded.boundaries, start))
+        for start, end in shots_between(decoded.boundaries, pictures)
+    ]
 
 
 def _end(record: Record, pts: Ticks) -> int:
