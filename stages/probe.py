@@ -4,7 +4,8 @@ A child process (`stages.probe_child`) reads all packets of the file and tells; 
 a claim of the header. Of several video streams the **first** that is no cover picture counts.
 
 Reasons:
-    failed: ``not_media``, ``no_video``, ``no_frames``, ``truncated``, ``timestamps``;
+    failed: ``not_media``, ``no_video``, ``no_decoder``, ``no_frames``, ``truncated``,
+        ``timestamps``;
     filtered: ``too_short``, ``too_small``;
     quarantined: ``crash``, ``timeout``, ``memory``.
 """
@@ -196,6 +197,8 @@ def _refuse_no_film(facts: dict[str, Any]) -> None:
         raise Unfit("not_media", f"libav finds no film container: {facts['error']}")
     if not facts["streams"]:
         raise Unfit("no_video", f"a {facts['container']} file without a video stream")
+    if facts["codec"] is None:
+        raise Unfit("no_decoder", f"a {facts['container']} file of a codec that nothing decodes")
     if not facts["packets"]:
         raise Unfit("no_frames", f"an empty {facts['codec']} stream")
 

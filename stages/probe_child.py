@@ -28,7 +28,7 @@ def describe(path: str, demuxers: str) -> dict[str, Any]:
 
     Returns:
         ``{"error": ...}`` when the file is no media file, ``{"streams": 0}`` when it has no film,
-        else times in ticks of ``time_base`` and counts of packets; see `stages.probe`.
+        ``{"codec": None}`` when nothing decodes it, else times in ticks of ``time_base`` and counts of packets; see `stages.probe`.
     """
     # Opened by us, so that the name of a file can never mean a protocol or a pattern.
     with open(path, "rb") as file:  # noqa: PTH123 - the name may be any bytes
@@ -41,6 +41,8 @@ def describe(path: str, demuxers: str) -> dict[str, Any]:
             films = [s for s in container.streams.video if not s.disposition & ATTACHED_PICTURE]
             if not films:
                 return {"streams": 0, "container": container.format.name}
+            if films[0].codec_context is None:  # libav knows no decoder for what the header says
+                return {"streams": len(films), "container": container.format.name, "codec": None}
             film = Film(films[0])
             film.read(container)
             return {"streams": len(films), **film.facts(container)}

@@ -107,6 +107,15 @@ def test_scripts_that_open_other_files_are_no_media(tmp_path: Path) -> None:
         assert verdict(tmp_path, tmp_path / name) == ("failed", "not_media"), name
 
 
+def test_a_codec_that_nobody_knows_is_named_and_no_crash(tmp_path: Path) -> None:
+    """Found by fuzzing: libav opens the file and has no decoder for its film."""
+    path = counter_film(tmp_path / "a.mp4", STEADY, BASE)
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    row, _ = probe(tmp_path, source(path))
+    assert (row.outcome, row.reason) == ("failed", "no_decoder")
+    assert "codec" in str(row.message)
+
+
 def test_a_missing_file_says_nothing_about_its_bytes(tmp_path: Path) -> None:
     path = counter_film(tmp_path / "a.mp4", STEADY, BASE)
     record = source(path)

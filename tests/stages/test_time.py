@@ -228,7 +228,7 @@ def uneven(draw: st.DrawFn) -> tuple[list[int], Fraction, list[int]]:
 
 
 @settings(
-    max_examples=12,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
