@@ -48,7 +48,7 @@ fuzz: setup      ## hundreds of broken films through one run; the longest of all
 
 lock: setup      ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv export --quiet --no-hashes --no-emit-project --no-annotate --no-header \
-		--extra doom --extra ocr --group dev --output-file requirements.lock
+		--extra doom --extra ocr --extra remote --group dev --output-file requirements.lock
 
 clean:           ## remove the environment and the folder demo (another one, of DEMO=, stays)
 	rm -rf .venv demo
