@@ -25,13 +25,16 @@ from corpus.errors import UserError
 from corpus.rows import COMMON
 from corpus.settings import check, override, read_settings
 from pipeline.sources import Source, SourceConfig
-from stages.stage import Context, CorpusStage, Stage
+from stages.stage import Context, CorpusStage, GateStage, Stage
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ROW_STAGES = {
     "probe": "stages.probe:ProbeStage",
     "shots": "stages.shots:ShotsStage",
     "clips": "stages.clips:ClipsStage",
+    "quality": "stages.quality:QualityStage",
+    "filters": "stages.filters:FiltersStage",
+    "near_duplicates": "stages.near_duplicates:NearDuplicatesStage",
     "segments": "stages.segments:SegmentsStage",
     "captions": "stages.captions:CaptionsStage",
     "scores": "stages.scores:ScoresStage",
@@ -141,11 +144,18 @@ def kind_of(path: Path) -> Kind | None:
 
 
 def make_stages(recipe: Recipe, context: Context) -> list[Stage]:
-    """The row stages of a recipe in order, checked to fit each other."""
-    stages = [
+    """The row stages of a recipe in order, checked to fit each other.
+
+    Raises:
+        UserError: settings that cannot work, alone or together.
+    """
+    built = [
         load_class(where)(getattr(recipe, name), context) for name, where in ROW_STAGES.items()
     ]
+    stages = [stage for stage in built if not isinstance(stage, GateStage) or stage.wanted]
     check_plan(stages)
+    for position, stage in enumerate(stages):
+        stage.agree({earlier.name: earlier for earlier in stages[:position]})
     return stages
 
 

@@ -108,6 +108,9 @@ class Stage(ABC, Generic[C]):
         and to add model ids, revisions and tool builds."""
         return self.config.model_dump(mode="json")
 
+    def agree(self, earlier: Mapping[str, "Stage[Any]"]) -> None:
+        """Raise UserError if its settings do not go with those of stages before it, by name."""
+
     @property
     def fingerprint(self) -> str:
         return fingerprint(
@@ -186,6 +189,27 @@ class ClipStage(Stage[C]):
 
     def clip_path(self, record: Record) -> Path:
         return self.context.media.path(record["clip"])
+
+
+class GateStage(ClipStage[C]):
+    """A row stage that decides over all clips that have arrived, not over one.
+
+    Its rows are stored nowhere: `pipeline.replay` asks for them anew each time, so a decision is
+    always that of the clips which are there, and never of the order in which they came. Nothing
+    behind it is begun before everything ahead of it is done.
+    """
+
+    @property
+    @abstractmethod
+    def wanted(self) -> bool:
+        """Whether the recipe asks for it; a plan has no gate that lets everything pass."""
+
+    @abstractmethod
+    def process(self, records: Sequence[Record]) -> list[list[Row]]:
+        """Rows per record of all that have arrived; the same in any order. Pure."""
+
+    def advance(self, record: Record, rows: Sequence[Row]) -> list[Record]:
+        return merged(record, rows)
 
 
 def merged(record: Record, rows: Sequence[Row]) -> list[Record]:
