@@ -9,7 +9,7 @@ from corpus.layout import Layout
 from corpus.store import store_at
 from pipeline.recipe import Recipe, make_corpus_stages, make_stages
 from pipeline.tables import Table
-from stages.stage import Context, CorpusStage, Stage
+from stages.stage import Context, CorpusStage, GateStage, Stage
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,18 @@ def make_plan(recipe: Recipe, corpus: Path | str) -> Plan:
 def phases(stages: Sequence[Stage], cluster: Cluster) -> list[range]:
     """Positions of the stages that can run at once, in order: one phase, if all minima fit.
 
+    A gate is in none: what is ahead of it ends first, then the replay opens it.
+
     Raises:
         UserError: one stage alone needs more than there is.
     """
     found: list[range] = []
     start, cpus, gpus = 0, 0.0, 0.0
     for position, stage in enumerate(stages):
+        if isinstance(stage, GateStage):
+            found.append(range(start, position))
+            start, cpus, gpus = position + 1, 0.0, 0.0
+            continue
         need = stage.resources
         if need.cpus > cluster.cpus or need.gpus > cluster.gpus:
             raise UserError(
