@@ -234,7 +234,10 @@ def store_at(place: Path | str | Store) -> Store:
         return LocalStore(Path(text).expanduser().resolve())
     if text.startswith("file://"):
         return LocalStore(Path(unquote(urlparse(text).path)))
-    raise UserError(f"{text}: a corpus can only lie in a local folder")
+    from corpus.remote import RemoteStore, filesystem  # fsspec is not needed otherwise
+
+    filesystem(text)  # whoever misses a library learns it now
+    return RemoteStore(text.rstrip("/"))
 
 
 def local_root(store: Store) -> Path:
@@ -247,6 +250,7 @@ def local_root(store: Store) -> Path:
 @contextmanager
 def _guard(path: Path) -> Iterator[None]:
     """Makes read-judge-write one step among the processes that share this file system."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.guard").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

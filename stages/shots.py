@@ -156,7 +156,8 @@ class ShotsStage(VideoStage[ShotsConfig]):
         except Unfit as error:
             return self.end(record, "failed", error.reason, str(error))
         timing = self.context.media.timing(self.fingerprint, record["video_id"])
-        write_timing(self.context.media.path(timing), pts)
+        with self.context.media.writing(timing) as temporary:
+            write_timing(temporary, pts)
         rows = [self._row(record, pts, shot) for shot in found]
         return rows or self.end(record, "filtered", "no_shots", "all of it is black or in transit")
 
