@@ -4,19 +4,18 @@ On a terminal one live table; elsewhere one plain line now and then. The log is
 ``runs/<run id>/events.jsonl``, one JSON object per line.
 """
 
-import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-Event = dict[str, Any]
+from pipeline.events import Event
+
 PLAIN_SECONDS = 10.0
 
 
@@ -199,17 +198,3 @@ def _duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-class EventLog:
-    """Appends events to a file, whole lines only."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-
-    def write(self, events: Iterable[Event]) -> None:
-        text = "".join(json.dumps(event) + "\n" for event in events)
-        if text:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(text)

@@ -6,7 +6,6 @@ Whether any work remains is thereby decided before Ray is started.
 
 import json
 import os
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,10 +21,11 @@ from corpus.shards.reading import read_manifest
 from corpus.store import Store
 from pipeline import conservation
 from pipeline.endings import Ending, endings
+from pipeline.events import SCHEMA, Event, EventLog, event
 from pipeline.faults import PutOff, RunError, blameless, read_put_off, tidy
 from pipeline.lock import Lock
 from pipeline.plan import Cluster, Plan, phases
-from pipeline.progress import Event, EventLog, Progress, View
+from pipeline.progress import Progress, View
 from pipeline.replay import Replay, replay
 from pipeline.sources import Listing, identify, list_sources, write_listing
 from pipeline.tables import Stored
@@ -86,7 +86,11 @@ def run(
     number = len(listing.sources)
     view.say(f"{number} file{'' if number == 1 else 's'} listed, {listing.ignored} ignored")
     place = plan.layout.runs.at(_run_name())
-    with Lock(plan.layout.store, view.say) as lock, place.folder() as folder:
+    with (
+        Lock(plan.layout.store, view.say) as lock,
+        place.folder() as folder,
+        EventLog(folder / "events.jsonl") as log,
+    ):
         for part in ("tables", "media", "shards"):
             plan.layout.store.at(part).sweep()
         if replaced := _replaced(plan):
@@ -95,8 +99,8 @@ def run(
         listing = identify(listing, plan.recipe.source, cache, rehash=rehash)
         place.write_text("recipe.yaml", plan.recipe.to_yaml())
         write_listing(place, listing)
-        log = EventLog(folder / "events.jsonl")
-        log.write([_event("begin", tool=TOOL_VERSION, inputs=len(listing.sources))])
+        about = {"schema": SCHEMA, "tool": TOOL_VERSION, "recipe": plan.recipe.name}
+        log.write([event("begin", **about, inputs=len(listing.sources))])
         found, computed, put_off = _drain(
             plan, listing, place, folder, log, view, retry=retry, verbose=verbose
         )
@@ -104,9 +108,9 @@ def run(
         conservation.check(listing.sources, counts, found)
         shards, rewritten = _finish(plan, found, lock)
         levels = {name: level.to_json() for name, level in counts.items()}
-        left = [asdict(one) for one in put_off]
-        end = {"levels": levels, "computed": computed, "put_off": left}
-        log.write([_event("end", **end, shards_rewritten=rewritten)])
+        log.write([event("put_off", **asdict(one)) for one in put_off])
+        end = {"levels": levels, "computed": computed, "put_off": len(put_off)}
+        log.write([event("end", **end, shards_rewritten=rewritten)])
     if put_off:
         raise RunError(_unfinished(put_off))
     why = endings(listing.sources, plan.stages, found)
@@ -137,6 +141,7 @@ def _drain(
     view.say(_announcement(plan, found))
     try:
         with connected(plan.stages, folder / "ray.log", verbose=verbose) as cluster:
+            log.write([event("cluster", **asdict(cluster))])
             while left := _left(plan, found, put_off):
                 now = {(one.stage, one.key) for one in left.waiting}
                 if now == before:
@@ -232,8 +237,8 @@ def _shown(
 
     def on_events(events: list[Event]) -> None:
         log.write(events)
-        for event in events:
-            progress.add(event)
+        for one in events:
+            progress.add(one)
         view.update(progress)
 
     view.begin(progress)
@@ -314,7 +319,3 @@ def _run_name() -> str:
     """A name that sorts by time."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     return f"{stamp}-{os.getpid()}"
-
-
-def _event(name: str, **details: Any) -> Event:
-    return {"event": name, "time": time.time(), **details}

@@ -19,9 +19,9 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
 from corpus.store import Folder, store_at
+from pipeline.events import Event
 from pipeline.faults import RunError, read_fatal
 from pipeline.plan import Cluster
-from pipeline.progress import Event
 from pipeline.replay import Waiting
 from pipeline.tables import Table
 from pipeline.worker import Job, Worker, flow

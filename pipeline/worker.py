@@ -16,11 +16,8 @@ What a worker survives:
 
 import atexit
 import json
-import os
 import signal
-import socket
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -31,8 +28,9 @@ import ray
 from corpus.ids import canonical_json
 from corpus.rows import Row
 from corpus.store import Folder
+from pipeline.events import Event, Meter
 from pipeline.faults import Faults, Marks, PutOff, RunError, fatal, passing, systemic, told
-from pipeline.progress import Event
+from pipeline.metrics import counting
 from pipeline.replay import silent
 from pipeline.sources import check_unchanged
 from pipeline.tables import Table
@@ -53,7 +51,7 @@ class Job:
         position: of the stage in the plan.
         notes: folder of this run and stage for attempt marks and faults.
         known: part name by key, of what was durable before the run and may be asked for.
-        report: called with one event per batch.
+        report: called with the events of `pipeline.events`.
     """
 
     stage: Stage
@@ -79,6 +77,7 @@ class Worker:
         self._marks = Marks(job.notes)
         self._faults = Faults(job.notes, job.stage.name)
         self._put_off = 0  # in a row
+        self._report = counting(job.report)
         if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
             atexit.register(_leave_in_time)
         with fatal(job.notes):
@@ -100,7 +99,7 @@ class Worker:
             yield flow([(self._job.position + 1, record) for record in onward])
 
     def _advance(self, records: Sequence[Record]) -> list[Record]:
-        begun = time.time()
+        meter = Meter(self._stage)
         units = {self._stage.key(record): record for record in records}
         answers = self._stored(units)
         computed = [unit for unit in units.items() if unit[0] not in answers]
@@ -112,22 +111,8 @@ class Worker:
             if key in answers
             for item in self._stage.advance(record, answers[key])
         ]
-        outcomes = Counter[str](row.outcome for rows in answers.values() for row in rows)
-        if len(answers) < len(units):
-            outcomes["put off"] = len(units) - len(answers)
-        self._job.report(
-            {
-                "event": "batch",
-                "stage": self._stage.name,
-                "worker": f"{socket.gethostname()}:{os.getpid()}",
-                "begun": begun,
-                "seconds": time.time() - begun,
-                "records": len(records),
-                "computed": len(computed),
-                "onward": len(onward),
-                "outcomes": dict(outcomes),
-            }
-        )
+        for event in meter.events(units, answers, onward, {key for key, _ in computed}):
+            self._report(event)
         return onward
 
     def _stored(self, units: dict[str, Record]) -> dict[str, list[Row]]:

@@ -14,10 +14,11 @@ from corpus.errors import UserError
 from corpus.files import write_text
 from pipeline import conservation
 from pipeline.endings import lines
+from pipeline.events import Event, EventLog, read_events
 from pipeline.faults import RunError
 from pipeline.lock import Lock
 from pipeline.plan import Cluster, Plan, phases
-from pipeline.progress import Event, EventLog, PlainView
+from pipeline.progress import PlainView
 from pipeline.replay import replay
 from pipeline.runner import Result, run
 from pipeline.sources import SourceConfig, identify, list_sources
@@ -159,8 +160,10 @@ class TestRun:
         assert "probe, b.mp4: OSError: [Errno 116] the mount is away" in str(left.value)
         assert "words, " in str(left.value)
         (log,) = (tmp_path / "corpus" / "runs").glob("*/events.jsonl")
-        end = json.loads(log.read_text().splitlines()[-1])
-        assert [one["stage"] for one in end["put_off"]] == ["probe", "words"]
+        *_, end = events = list(read_events(log))
+        assert (end["event"], end["put_off"]) == ("end", 2)
+        put_off = [one["stage"] for one in events if one["event"] == "put_off"]
+        assert put_off == ["probe", "words"]
         found = {name: level.to_json() for name, level in counts(make_plan(), folder).items()}
         assert (found["videos"]["inputs"], found["videos"]["pending"]) == (3, 1)
         assert (found["clips"]["ok"], found["clips"]["pending"]) == (2, 1)

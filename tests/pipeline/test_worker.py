@@ -13,10 +13,11 @@ import pytest
 
 from corpus.errors import UserError
 from corpus.rows import Row
+from pipeline.events import Event
 from pipeline.faults import Marks, RunError, read_put_off
 from pipeline.plan import Plan
 from pipeline.sources import SourceConfig, identify, list_sources
-from pipeline.worker import MOST_PUT_OFF, Event, Job, Worker, flow
+from pipeline.worker import MOST_PUT_OFF, Job, Worker, flow
 from stages.stage import Record
 
 MakePlan = Callable[..., Plan]
