@@ -63,7 +63,7 @@ def test_a_threshold_on_what_is_not_computed_is_refused_before_anything_runs(
 ) -> None:
     with pytest.raises(UserError, match="no score shke; quality computes: motion, shake"):
         stages(tmp_path, "filters.at_most.shke=0.1")
-    with pytest.raises(UserError, match="none, as quality.use is empty"):
+    with pytest.raises(UserError, match=r"none, as quality\.use is empty"):
         stages(tmp_path, "quality.use=[]")
 
 
