@@ -169,6 +169,39 @@ def status(
 
 
 @app.command()
+def sweep(
+    corpus: Corpus,
+    level: Annotated[
+        str, typer.Argument(help="clips or segments: whose scores are looked at.")
+    ] = "clips",
+    score: Annotated[
+        str | None, typer.Option(help="One score, with what each threshold would keep.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines, all scores.")] = False,
+) -> None:
+    """Show what thresholds on stored scores would keep; nothing is computed anew.
+
+    Beside every threshold: what it keeps alone, and with all others of the latest run's recipe.
+
+    Examples:
+
+    * `tv2tv sweep corpus/ clips`
+
+    * `tv2tv sweep corpus/ clips --score motion`
+    """
+    from pipeline.status import read_status
+    from pipeline.sweep_tables import tell
+
+    told = tell(read_status(corpus), level, score)
+    if as_json:
+        typer.echo(json.dumps(told.to_json(), indent=2))
+        return
+    console = Console()
+    for part in told.shown():
+        console.print(part)
+
+
+@app.command()
 def report(
     corpus: Corpus,
     clips: Annotated[int, typer.Option(min=0, help="How many clips to show in pictures.")] = 24,
