@@ -178,6 +178,7 @@ class Meter:
         """
         rows = [row for rows in answers.values() for row in rows]
         outcomes = Counter(row.outcome for row in rows)
+        reasons = Counter(f"{row.outcome}:{row.reason}" for row in rows if row.outcome != "ok")
         named = {**outcomes, "put off": len(records) - len(answers)}
         fresh = {key: rows for key, rows in answers.items() if key in computed}
         batch = event(
@@ -191,7 +192,7 @@ class Meter:
             computed=len(computed),
             onward=len(onward),
             outcomes={name: count for name, count in named.items() if count},
-            reasons=dict(Counter(f"{r.outcome}:{r.reason}" for r in rows if r.outcome != "ok")),
+            reasons=dict(reasons),
             bytes=self._written(onward) if fresh else 0,
         )
         return [*failures(self._stage.name, records, fresh), batch]
