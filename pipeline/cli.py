@@ -138,6 +138,60 @@ def run(
 
 
 @app.command()
+def plan(
+    recipe: Annotated[
+        str, typer.Argument(help="A YAML file, or the name of one in configs/.", show_default=False)
+    ],
+    inputs: Annotated[
+        str, typer.Option("--input", help="What `tv2tv run` would get.", show_default=False)
+    ],
+    corpus: Annotated[
+        str | None,
+        typer.Option(help="Where the work would go: what is done there is not counted."),
+    ] = None,
+    sample: Annotated[int, typer.Option(min=1, help="How many films are tried.")] = 12,
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="Begin no further film after so many seconds.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Cores to tell the time for; else this machine's.")
+    ] = None,
+    overrides: Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Try a few films, and say what all of them will give and take.
+
+    Clips, tokens, bytes, CPU hours and time, each with the interval that should hold it. The
+    sample runs in a temporary folder; no corpus is touched.
+
+    Examples:
+
+    * `tv2tv plan real --input videos/`
+
+    * `tv2tv plan real --input videos/ --corpus corpus/ --sample 30 --workers 64 --json`
+    """
+    from pipeline.forecast import forecast, notes, table
+    from pipeline.recipe import load_recipe
+
+    console = Console(stderr=as_json)
+    found = forecast(
+        load_recipe(recipe, overrides or ()),
+        inputs,
+        corpus=corpus,
+        sample=sample,
+        seconds=seconds,
+        workers=workers,
+        say=lambda text: _say(console, text),
+    )
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+        return
+    console.print(table(found))
+    for text in notes(found):
+        _say(console, text)
+
+
+@app.command()
 def status(
     corpus: Corpus,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
