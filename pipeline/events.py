@@ -179,7 +179,7 @@ class Meter:
         rows = [row for rows in answers.values() for row in rows]
         outcomes = Counter(row.outcome for row in rows)
         reasons = Counter(f"{row.outcome}:{row.reason}" for row in rows if row.outcome != "ok")
-        named = {**outcomes, "put off": len(records) - len(answers)}
+        named: dict[str, int] = {**outcomes, "put off": len(records) - len(answers)}
         fresh = {key: rows for key, rows in answers.items() if key in computed}
         batch = event(
             "batch",
