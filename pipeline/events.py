@@ -177,9 +177,9 @@ class Meter:
             computed: keys that were not read from tables.
         """
         rows = [row for rows in answers.values() for row in rows]
-        outcomes = Counter(row.outcome for row in rows)
+        outcomes = Counter[str](row.outcome for row in rows)
         reasons = Counter(f"{row.outcome}:{row.reason}" for row in rows if row.outcome != "ok")
-        named: dict[str, int] = {**outcomes, "put off": len(records) - len(answers)}
+        named = {**outcomes, "put off": len(records) - len(answers)}
         fresh = {key: rows for key, rows in answers.items() if key in computed}
         batch = event(
             "batch",
