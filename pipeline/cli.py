@@ -96,6 +96,14 @@ def run(
             "--retry", help="Do again what was quarantined: it timed out, crashed or raised."
         ),
     ] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray cluster to work on: HOST:PORT, ray://HOST:PORT, auto (the one of this "
+            "machine) or local (one of its own). Without it RAY_ADDRESS counts, then local.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Bring videos through all stages into shards.
 
@@ -123,6 +131,7 @@ def run(
         rehash=rehash,
         retry=retry,
         verbose=bool(context.obj),
+        address=address,
     )
     _tell(console, result.counts, result.endings, corpus)
     done = ", ".join(f"{name} {n}" for name, n in result.computed.items() if n)

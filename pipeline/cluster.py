@@ -1,4 +1,4 @@
-"""The Ray that a run works on: a local one of its own, or one that is there.
+"""The Ray that a run works on: a local one of its own, or one that is there (`pipeline.joining`).
 
 A local Ray starts whole or not at all, ends with the run, and leaves nothing behind.
 """
@@ -8,21 +8,22 @@ import logging
 import math
 import os
 import shutil
-import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import ray
+from ray._private.state import state
 
+from pipeline.joining import LOCAL, find_address, interrupts_later, is_client, joined
 from pipeline.plan import Cluster
 from stages.stage import Stage
 
 OBJECT_STORE_BYTES = 512 * 2**20  # records only; a local run needs no more
+MOST_OF_A_KIND = 1000  # machines; an autoscaler may know no bound
 OWN_FOLDER = "tv2tv-run-"
 KEEP = "RAY_TMPDIR"  # Ray's own variable for where it keeps its logs and sockets
 MOST_TEMPORARY = 38  # bytes: Ray adds up to 68 for its sockets, and Linux takes 107
@@ -35,8 +36,11 @@ def usable_cores() -> int:
 
 
 @contextmanager
-def connected(stages: Sequence[Stage], log: Path, *, verbose: bool) -> Iterator[Cluster]:
-    """A running Ray: the one this process has, or else a local one that ends with the block.
+def connected(
+    stages: Sequence[Stage], log: Path, *, verbose: bool, address: str | None = None
+) -> Iterator[Cluster]:
+    """A running Ray: the one this process has, the one at ``address`` or in ``RAY_ADDRESS``
+    (`pipeline.joining.find_address`), or else a local one that ends with the block.
 
     What a local Ray says on stderr goes to the file ``log``, or to the screen when ``verbose``.
     The logs of its processes go when it ends, unless `KEEP` names a folder for them.
@@ -45,9 +49,15 @@ def connected(stages: Sequence[Stage], log: Path, *, verbose: bool) -> Iterator[
     fewer, pools that wait for each other never move a row, and print nothing.
     """
     if ray.is_initialized():
-        found = ray.cluster_resources()
-        cpus = found.get("CPU", 0.0)
-        yield Cluster(cpus, found.get("GPU", 0.0), max(1, int(cpus)))
+        yield _measured(foreign=False)
+        return
+    if (place := find_address(address)) is not None:
+        level = logging.INFO if verbose else logging.ERROR
+        with (
+            nullcontext() if verbose else _stderr_to(log),
+            joined(place, log_to_driver=verbose, logging_level=level),
+        ):
+            yield _measured(foreign=True)
         return
     cores = usable_cores()
     minima = sum(stage.resources.cpus for stage in stages)
@@ -57,6 +67,7 @@ def connected(stages: Sequence[Stage], log: Path, *, verbose: bool) -> Iterator[
         try:
             with interrupts_later():
                 ray.init(
+                    address=LOCAL,  # whatever RAY_ADDRESS says
                     num_cpus=cpus,
                     include_dashboard=False,
                     log_to_driver=verbose,
@@ -70,24 +81,28 @@ def connected(stages: Sequence[Stage], log: Path, *, verbose: bool) -> Iterator[
                 ray.shutdown()
 
 
-@contextmanager
-def interrupts_later() -> Iterator[None]:
-    """Hold Ctrl-C back until the end of the block.
+def _measured(*, foreign: bool) -> Cluster:
+    """What a running Ray has, or what its autoscaler may make of it, if that is more."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    sizes = [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes]
+    later = [] if is_client() else _later()
+    if sum(cpus for cpus, _ in later) > sum(cpus for cpus, _ in sizes):
+        sizes = later
+    sizes = [size for size in sizes if any(size)]
+    cpus, gpus = (sum(size[i] for size in sizes) for i in range(2))
+    several = foreign or len(sizes) > 1
+    return Cluster(cpus, gpus, max(1, int(cpus)), tuple(sizes) if several else ())
 
-    Ray's native part that is interrupted while it is built stays behind half built: no shutdown
-    finds it, and the process ends in a segmentation fault.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if came:
-            signal.raise_signal(signal.SIGINT)
+
+def _later() -> list[tuple[float, float]]:
+    """CPUs and GPUs of all machines that Ray's autoscaler says it may start; [] without one."""
+    config = state.get_cluster_config()
+    groups = config.node_group_configs if config is not None else ()
+    return [
+        (float(group.resources.get("CPU", 0)), float(group.resources.get("GPU", 0)))
+        for group in groups
+        for _ in range(min(max(0, group.max_count), MOST_OF_A_KIND))
+    ]
 
 
 @contextmanager

@@ -64,6 +64,7 @@ def run(
     rehash: bool = False,
     retry: bool = False,
     verbose: bool = False,
+    address: str | None = None,
 ) -> Result:
     """Bring everything that ``inputs`` lists through all stages of a plan; the corpus is made if it
     is not there.
@@ -74,6 +75,7 @@ def run(
         rehash: read every input anew to name it, even if it looks unchanged.
         retry: do again what was quarantined.
         verbose: let Ray speak.
+        address: of the Ray cluster to work on (`pipeline.joining.find_address`).
 
     Raises:
         UserError: a mistake in the input, or another run holds the corpus.
@@ -102,7 +104,7 @@ def run(
         about = {"schema": SCHEMA, "tool": TOOL_VERSION, "recipe": plan.recipe.name}
         log.write([event("begin", **about, inputs=len(listing.sources))])
         found, computed, put_off = _drain(
-            plan, listing, place, folder, log, view, retry=retry, verbose=verbose
+            plan, listing, place, folder, log, view, retry=retry, verbose=verbose, address=address
         )
         counts = conservation.count(listing.sources, plan.stages, found)
         conservation.check(listing.sources, counts, found)
@@ -127,6 +129,7 @@ def _drain(
     *,
     retry: bool,
     verbose: bool,
+    address: str | None,
 ) -> tuple[Replay, dict[str, int], list[PutOff]]:
     """Replay and stream in turn until nothing waits but what had to be put off."""
     computed: Counter[str] = Counter()
@@ -137,10 +140,16 @@ def _drain(
     if not found.waiting:
         return found, {}, put_off
     from pipeline.cluster import connected  # Ray takes a second to import, and is not always needed
+    from pipeline.nodes import check_nodes
 
     view.say(_announcement(plan, found))
     try:
-        with connected(plan.stages, folder / "ray.log", verbose=verbose) as cluster:
+        log_file = folder / "ray.log"
+        with connected(plan.stages, log_file, verbose=verbose, address=address) as cluster:
+            phases(plan.stages, cluster)  # what can never run is told before anything runs
+            if cluster.sizes:
+                view.say(f"a cluster of {cluster.cpus:g} CPUs and {cluster.gpus:g} GPUs")
+                check_nodes(plan, place, [one.record for one in found.waiting])
             log.write([event("cluster", **asdict(cluster))])
             while left := _left(plan, found, put_off):
                 now = {(one.stage, one.key) for one in left.waiting}

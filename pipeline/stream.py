@@ -21,6 +21,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from corpus.store import Folder, store_at
 from pipeline.events import Event
 from pipeline.faults import RunError, read_fatal
+from pipeline.joining import is_client
 from pipeline.plan import Cluster
 from pipeline.replay import Waiting
 from pipeline.tables import Table
@@ -62,19 +63,39 @@ def stream(
     Raises:
         UserError, RunError: as a worker raised it.
     """
-    _quiet()
     monitor: Any = ray.remote(num_cpus=0)(_Monitor).remote()
     try:
-        data = _dataset(links, waiting, cluster, notes, _Reporter(monitor))
+        reporter = _Reporter(monitor)
         with _polling(monitor, on_events) as broken:
-            for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):
-                if broken:
-                    break
+            if is_client():  # Ray Data runs in drivers only: have one made in the cluster
+                driver: Any = ray.remote(num_cpus=0, max_retries=0)(_run)
+                pending = [driver.remote(links, waiting, cluster, notes, reporter)]
+                while pending and not broken:
+                    done, pending = ray.wait(pending, timeout=POLL_SECONDS)
+                    ray.get(done)
+            else:
+                _run(links, waiting, cluster, notes, reporter, broken)
     except Exception as error:
         known = read_fatal(notes)
         raise known or RunError(f"the stream broke: {type(error).__name__}: {error}") from error
     finally:
         ray.kill(monitor)
+
+
+def _run(
+    links: Sequence[Link],
+    waiting: Sequence[Waiting],
+    cluster: Cluster,
+    notes: Folder,
+    reporter: "_Reporter",
+    broken: Sequence[Exception] = (),
+) -> None:
+    """Drive the stream until it ends or something is ``broken``."""
+    _quiet()
+    data = _dataset(links, waiting, cluster, notes, reporter)
+    for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):
+        if broken:
+            break
 
 
 class _Monitor:

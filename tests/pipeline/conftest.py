@@ -124,6 +124,7 @@ def local_ray() -> Iterator[None]:
     import ray
 
     ray.init(
+        address="local",  # not that of a cluster which runs beside the tests
         num_cpus=10,
         include_dashboard=False,
         log_to_driver=False,
