@@ -218,7 +218,7 @@ def test_another_number_of_pictures_than_before_ends_all_shots(tmp_path: Path) -
         rows, records = clips(tmp_path, record)
         assert records == []
         assert [(row.outcome, row.reason) for row in rows] == [("failed", "corrupt")] * 2
-        assert "90 pictures" in str(rows[0].message) and str(len(other)) in str(rows[0].message)
+        assert "the second decoding gave" in str(rows[0].message)
         assert not list((tmp_path / "media" / "clips").rglob("*.mp4"))
 
 
@@ -340,7 +340,7 @@ def test_the_nearest_shape_wins() -> None:
 def test_bright_hdr_becomes_white_and_sdr_is_left_alone(tmp_path: Path) -> None:
     """BT.2408: reference white of 203 cd/m2 is the PQ signal .58, and becomes nearly white."""
     sdr = {"width": 96, "height": 96, "transfer": "sdr", "matrix": "bt709"}
-    assert "tonemap" not in filters(sdr, 96, 96) and "zscale" not in filters(sdr, 96, 96)
+    assert "tonemap" not in filters(sdr, 96, 96, "yuv420p")
     grey = [np.full((96, 96, 3), round(level * 255), np.uint8) for level in (0.0, 0.3, 0.58, 0.9)]
     path = write_film(
         tmp_path / "a.mp4", [g for g in grey for _ in range(16)], steady(16, BASE, 64), BASE,
