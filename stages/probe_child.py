@@ -28,7 +28,8 @@ def describe(path: str, demuxers: str) -> dict[str, Any]:
 
     Returns:
         ``{"error": ...}`` when the file is no media file, ``{"streams": 0}`` when it has no film,
-        ``{"codec": None}`` when nothing decodes it, else times in ticks of ``time_base`` and counts of packets; see `stages.probe`.
+        ``{"codec": None}`` when nothing decodes it, else times in ticks of ``time_base`` and
+        counts of packets; see `stages.probe`.
     """
     # Opened by us, so that the name of a file can never mean a protocol or a pattern.
     with open(path, "rb") as file:  # noqa: PTH123 - the name may be any bytes

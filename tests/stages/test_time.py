@@ -25,18 +25,20 @@ from films import context, counter, probe, read_counter, shots, source, write_fi
 from corpus.clock import Clock
 from corpus.video import ffmpeg, read_video
 from stages.media_time import read_timing
+from stages.stage import Record
 
 FPS = Clock().fps
 MILLISECOND = Fraction(1, 1000)  # containers round times to their ticks
 Shown = list[tuple[Fraction, int]]  # when a picture begins to be on show, and its number
 
 
-def tool(*words: str | Path, pictures: Sequence[np.ndarray] = ()) -> None:
-    """Run ffmpeg, as the people do whose films we get."""
+def tool(*words: str | Path, pictures: Sequence[np.ndarray] = ()) -> bytes:
+    """Run ffmpeg, as the people do whose films we get; returns what it wrote to stdout."""
     data = b"".join(picture.tobytes() for picture in pictures)
     command = [str(ffmpeg()), "-y", "-v", "error", *map(str, words)]
     done = subprocess.run(command, input=data, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
+    return done.stdout
 
 
 def encode(path: Path, rate: str, count: int, *options: str, size: str = "96:96") -> Path:
@@ -62,16 +64,27 @@ def reader(path: Path, quarters: int = 0) -> Shown:
 
 def check(folder: Path, path: Path, truth: Shown, cuts: Sequence[int], **config: Any) -> None:
     """Cut a film at these of its pictures: every frame of every clip must be the true one."""
+    for clip in clips_of(folder, path, [time for time, _ in truth], cuts, **config):
+        frames = read_video(context(folder).media.path(clip["clip"]))
+        assert len(frames) == 1 + 4 * clip["chunks"]
+        for j, frame in enumerate(frames):
+            time = clip["start_pts"] * Fraction(*clip["time_base"]) + Fraction(j, FPS)
+            assert read_counter(frame) in on_show(truth, time), (float(time), j)
+
+
+def clips_of(
+    folder: Path, path: Path, truth: Sequence[Fraction], cuts: Sequence[int], **config: Any
+) -> list[Record]:
+    """Clips of a film cut at these of its pictures, which must be on show at the true times."""
     _, (record,) = probe(folder, source(path))
-    first, last = max(truth[0][0], Fraction(0)), truth[-1][0]
-    sidecar = source(path, [(float(first), float(last))])
+    sidecar = source(path, [(float(max(truth[0], Fraction(0))), float(truth[-1]))])
     rows, records = shots(folder, {**record, "timeline": sidecar["timeline"]})
     assert records, rows
     (record,) = records
     pts, tick = read_timing(context(folder).media.path(record["timing"])), record["time_base"]
     times = [int(time) * Fraction(*tick) for time in pts]
     assert len(times) == len(truth)
-    assert all(abs(a - b) <= MILLISECOND for a, (b, _) in zip(times, truth, strict=True))
+    assert all(abs(a - b) <= MILLISECOND for a, b in zip(times, truth, strict=True))
     shot = {"start": 0.0, "end": 0.0}
     record["shots"] = [
         {**shot, "shot_id": str(a), "start_pts": int(pts[a]), "end_pts": int(pts[b])}
@@ -80,12 +93,7 @@ def check(folder: Path, path: Path, truth: Shown, cuts: Sequence[int], **config:
     bounds = {"min_seconds": 0.25, "max_seconds": 30.0, "buckets": ((96, 96),)}
     rows, clips = cut(folder, record, **bounds | config)
     assert clips, rows
-    for clip in clips:
-        frames = read_video(context(folder).media.path(clip["clip"]))
-        assert len(frames) == 1 + 4 * clip["chunks"]
-        for j, frame in enumerate(frames):
-            time = clip["start_pts"] * Fraction(*clip["time_base"]) + Fraction(j, FPS)
-            assert read_counter(frame) in on_show(truth, time), (float(time), j)
+    return clips
 
 
 def on_show(truth: Shown, time: Fraction) -> set[int]:
@@ -251,3 +259,66 @@ def test_uneven_films_cut_anywhere(
     assert_known(reader(path), [time for time, _ in truth])
     if ticks[-1] - ticks[0] > 1 / base:
         check(folder, path, truth, cuts)
+
+
+QUICK = ("androidx_bear_vp9.webm", "torchcodec_nasa_13013.mp4", "mediabunny_cursed_vfr.mp4")
+
+
+def seen(path: Path, cover: str, size: tuple[int, int]) -> tuple[list[Fraction], np.ndarray]:
+    """Times of a real film, by PyAV, and all its pictures, by ffmpeg: uint8 (T, H, W, 3)."""
+    with av.open(str(path)) as container:
+        times = [frame.pts * frame.time_base for frame in container.decode(video=0)]
+    scale = f"scale={cover}:flags=bicubic,crop={size[0]}:{size[1]}"
+    raw = ("-map", "0:v:0", "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-")
+    data = tool("-threads", "1", "-i", path, "-vf", scale, *raw)
+    return times, np.frombuffer(data, np.uint8).reshape(len(times), size[1], size[0], 3)
+
+
+def unlike(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean difference of two pictures in grey levels, after brightness and contrast of one are
+    made the other's, which tone mapping changes; but black never becomes something."""
+    x, y = a.astype(np.float32).ravel(), b.astype(np.float32).ravel()
+    gain = min(2.0, max(0.5, float(y.std() / max(1.0, x.std()))))
+    return float(np.abs((x - x.mean()) * gain - (y - y.mean())).mean())
+
+
+def real_film(folder: Path, path: Path) -> None:
+    """Cut a real film, whose pictures have no numbers, and compare pictures.
+
+    Of all pictures around, the one on show must be as good as most like the clip's frame; and
+    over all frames no picture before or after it may be more like.
+    """
+    row, _ = probe(folder, source(path))
+    facts = row.columns
+    short = 96 / min(facts["width"], facts["height"])
+    cover = [round(facts[side] * short) for side in ("width", "height")]
+    width, height = (side // 2 * 2 for side in cover)
+    times, pictures = seen(path, f"{cover[0]}:{cover[1]}", (width, height))
+    truth = list(zip(times, range(len(times)), strict=True))
+    cuts = [len(times) // 3, len(times) // 2]
+    moved: dict[int, list[float]] = {offset: [] for offset in range(-3, 4)}
+    for clip in clips_of(folder, path, times, cuts, buckets=((width, height),), max_seconds=8.0):
+        film = read_video(context(folder).media.path(clip["clip"]))
+        for j in range(0, len(film), 3):
+            time = clip["start_pts"] * Fraction(*clip["time_base"]) + Fraction(j, FPS)
+            at = min(on_show(truth, time))
+            near = [offset for offset in moved if 0 <= at + offset < len(times)]
+            far = {n: unlike(pictures[at + n], film[j]) for n in near}
+            right = min(far[n - at] for n in on_show(truth, time))
+            assert right < min(far.values()) + 0.5, (path.name, float(time), at, far)
+            for offset in near:
+                moved[offset].append(far[offset] - right)
+    worse = {offset: float(np.mean(by)) for offset, by in moved.items() if offset}
+    assert min(worse.values()) > 0, (path.name, worse)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_real_films_are_in_time(tmp_path: Path, public_videos: Path, name: str) -> None:
+    real_film(tmp_path, public_videos / name)
+
+
+@pytest.mark.slow
+def test_all_real_films_are_in_time(tmp_path: Path, public_videos: Path) -> None:
+    paths = [path for path in public_videos.iterdir() if path.suffix in (".mp4", ".webm", ".avi")]
+    for path in sorted(path for path in paths if path.name not in QUICK):
+        real_film(tmp_path / path.stem, path)
