@@ -35,7 +35,7 @@ class ShardsStage(CorpusStage[ShardsConfig]):
     """Joins clips, captions, verdicts and latents into WebDataset tars."""
 
     name = "shards"
-    version = "2"
+    version = "3"
     Config = ShardsConfig
 
     def run(
@@ -125,6 +125,7 @@ def _info(record: Record, header: dict[str, Any]) -> dict[str, Any]:
         **{name: record[name] for name in copied},
         "source": {name: record[name] for name in source},
         "meta": record["meta"],
+        "quality": record["quality"],
         "clock": header["clock"],
         "codec": header["codec"],
         "fingerprints": header["fingerprints"],

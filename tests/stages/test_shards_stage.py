@@ -48,6 +48,7 @@ def record(media: Media, number: int) -> dict[str, Any]:
         "uri": "/somewhere/film.mp4",
         "path": "/somewhere/film.mp4",
         "meta": {"licence": "CC0"},
+        "quality": {"motion": 0.25},
         "meta_text": "a scene",
         "meta_prompt": "p/1",
         "meta_model": "m",
@@ -77,7 +78,8 @@ def test_finished_clips_become_samples_without_paths(tmp_path: Path) -> None:
         assert (first.caption.text, first.caption.verdict) == ("goes", "keep")
         assert (second.caption.text, second.caption.verdict) == ("", "empty")
         info = shards.info(entry)
-        assert info["meta"] == {"licence": "CC0"} and info["source"]["end_pts"] == 17
+        assert info["meta"] == {"licence": "CC0"} and info["quality"] == {"motion": 0.25}
+        assert info["source"]["end_pts"] == 17
         assert "/somewhere" not in str(info)
 
 
