@@ -73,7 +73,8 @@ class Film:
         """Take all packets; where the file breaks off, what came before counts."""
         self.stream.thread_type = "NONE"
         told = time.monotonic()
-        with contextlib.suppress(av.FFmpegError):
+        # PyAV, having given all packets, stumbles over streams that were not there at the beginning.
+        with contextlib.suppress(av.FFmpegError, IndexError):
             for packet in container.demux():
                 if packet.size:
                     self._take(packet)

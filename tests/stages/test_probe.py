@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -114,6 +115,26 @@ def test_a_codec_that_nobody_knows_is_named_and_no_crash(tmp_path: Path) -> None
     row, _ = probe(tmp_path, source(path))
     assert (row.outcome, row.reason) == ("failed", "no_decoder")
     assert "codec" in str(row.message)
+
+
+def test_a_stream_may_begin_midway(tmp_path: Path) -> None:
+    """Found by fuzzing: broadcasts do this, and PyAV ends in an IndexError - or not, by chance."""
+    from stages.probe_child import Film
+
+    path = counter_film(tmp_path / "a.ts", STEADY, BASE, muxer="mpegts")
+
+    class Stumbling:
+        def __init__(self, container: av.container.InputContainer) -> None:
+            self._container = container
+
+        def demux(self) -> Iterator[av.Packet]:
+            yield from self._container.demux()
+            raise IndexError("list index out of range")
+
+    with av.open(str(path)) as container:
+        film = Film(container.streams.video[0])
+        film.read(Stumbling(container))  # type: ignore[arg-type]
+    assert len(film.times) == 60
 
 
 def test_a_missing_file_says_nothing_about_its_bytes(tmp_path: Path) -> None:
