@@ -73,7 +73,7 @@ class Film:
         """Take all packets; where the file breaks off, what came before counts."""
         self.stream.thread_type = "NONE"
         told = time.monotonic()
-        # PyAV, having given all packets, stumbles over streams that were not there at the beginning.
+        # PyAV, having given all packets, stumbles over streams that were not there at first.
         with contextlib.suppress(av.FFmpegError, IndexError):
             for packet in container.demux():
                 if packet.size:
