@@ -18,12 +18,20 @@ from pydantic import Field
 
 from corpus.errors import UserError
 from corpus.rows import Row
-from stages.near_signature import Signatures, change_likeness, picture_likeness, read
+from stages.near_signature import (
+    PICTURE,
+    Signatures,
+    change_likeness,
+    picture_likeness,
+    picture_part,
+    read,
+)
 from stages.quality import QualityStage
 from stages.stage import GateStage, Record, Stage, StageConfig
 
 REASON = "near_duplicate"
-BLOCK = 1024  # clips that are compared with as many others at once
+TABLES = 128
+BLOCK = 65_536  # pairs that are compared at once
 
 
 class NearDuplicatesConfig(StageConfig):
@@ -81,46 +89,64 @@ class Duplicate:
 
 
 def duplicates(records: Sequence[Record], likeness: float) -> dict[str, Duplicate]:
-    """The clips that go, by id, with the likest one that stays; the records' order is no matter.
-
-    Every pair is looked at: exact, and a million clips take minutes.
-    """
+    """The clips that go, by id, with the likest one that stays; the records' order is no matter."""
     shown = sorted((one for one in records if one["signature"]), key=_rank)
     alike: dict[int, list[tuple[float, int]]] = {}
-    for earlier, later, value in pairs(read([one["signature"] for one in shown]), likeness):
+    for (earlier, later), value in pairs(
+        read([one["signature"] for one in shown]), likeness
+    ).items():
         alike.setdefault(later, []).append((value, earlier))
-    gone: dict[str, Duplicate] = {}
+    gone: dict[int, Duplicate] = {}
     for later in sorted(alike):
-        stay = [one for one in alike[later] if shown[one[1]]["clip_id"] not in gone]
+        stay = [one for one in alike[later] if one[1] not in gone]
         if stay:
             value, earlier = max(stay, key=lambda one: (one[0], -one[1]))
-            gone[shown[later]["clip_id"]] = Duplicate(shown[earlier]["clip_id"], value)
-    return gone
+            gone[later] = Duplicate(shown[earlier]["clip_id"], value)
+    return {shown[index]["clip_id"]: found for index, found in gone.items()}
 
 
 def _rank(record: Record) -> tuple[int, float, str]:
     return -record["chunks"], record["quality"].get("blur", 0.0), record["clip_id"]
 
 
-def pairs(signatures: Signatures, likeness: float) -> Iterator[tuple[int, int, float]]:
-    """(i, j, likeness) with i < j of all that are at least so alike."""
-    for start in range(0, len(signatures), BLOCK):
-        later = signatures[start : start + BLOCK]
-        for before in range(0, start + 1, BLOCK):
-            earlier = signatures[before : before + BLOCK]
-            close = picture_likeness(earlier, later)
-            first, second = np.nonzero(close >= likeness)
-            kept = first + before < second + start
-            first, second = first[kept], second[kept]
-            values = np.minimum(
-                close[first, second].astype(np.float64),
-                change_likeness(earlier[first], later[second]),
-            )
-            yield from _found(first + before, second + start, values, likeness)
+def pairs(signatures: Signatures, likeness: float) -> dict[tuple[int, int], float]:
+    """Likeness by (i, j), i < j, of those that are at least so alike.
+
+    Not every pair is looked at, for there may be millions of clips: only such whose pictures lie on
+    the same side of some random planes, in one of `TABLES` draws (Charikar: Similarity estimation
+    techniques from rounding algorithms, 2002). The more clips, the more planes a draw has. At a
+    likeness of .9 none of 20,000 clips is missed, and one pair in 600 of a million; at .85 one in
+    25 of a million.
+    """
+    found: dict[tuple[int, int], float] = {}
+    planes = np.random.default_rng(0)
+    count = max(1, len(signatures).bit_length() - 1)
+    pictures = picture_part(signatures)
+    for _ in range(TABLES):
+        # Whole numbers: on every machine a picture lies on the same side.
+        drawn = planes.integers(-1, 2, (PICTURE, count)).astype(np.float32)
+        sides = (pictures @ drawn > 0) @ (1 << np.arange(count))
+        for one, other in _neighbours(sides):
+            first, second = np.minimum(one, other), np.maximum(one, other)
+            values = picture_likeness(pictures[first], pictures[second])
+            close = values >= likeness
+            first, second, values = first[close], second[close], values[close]
+            values = np.minimum(values, change_likeness(signatures[first], signatures[second]))
+            for index in np.flatnonzero(values >= likeness):
+                found[int(first[index]), int(second[index])] = float(values[index])
+    return found
 
 
-def _found(
-    first: NDArray[np.intp], second: NDArray[np.intp], values: NDArray[np.float64], least: float
-) -> Iterator[tuple[int, int, float]]:
-    for index in np.flatnonzero(values >= least):
-        yield int(first[index]), int(second[index]), float(values[index])
+def _neighbours(keys: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """All pairs of places with equal keys, `BLOCK` or fewer at a time."""
+    order = np.argsort(keys, kind="stable")
+    line = keys[order]
+    here, step = np.arange(len(keys)), 1
+    while len(here):
+        # Who equals the one so many steps on in the sorted line equals all in between.
+        here = here[here + step < len(line)]
+        here = here[line[here] == line[here + step]]
+        for start in range(0, len(here), BLOCK):
+            part = here[start : start + BLOCK]
+            yield order[part], order[part + step]
+        step += 1

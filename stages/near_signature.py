@@ -27,7 +27,7 @@ MOMENTS, SIDE = 8, 16  # pictures, and pixels of their sides
 KEPT_MOMENTS, KEPT = 4, 8  # lowest frequencies over time, and over height and width
 PICTURE = KEPT * KEPT - 1
 LENGTH = PICTURE + (KEPT_MOMENTS - 1) * KEPT * KEPT
-UNIT = 1000  # length of the picture part; its products stay whole in float32, on every machine
+UNIT = 1000  # length of the picture part: sums of its numbers stay whole, on every machine
 FLAT = 4.0  # grey levels of contrast below which a picture is any picture
 NOISE = 1.0  # grey levels of change that coding alone makes
 MOST = 32767
@@ -65,13 +65,15 @@ def read(signatures: list[str]) -> Signatures:
     return np.stack(found) if found else np.zeros((0, LENGTH + 1), np.int16)
 
 
-def picture_likeness(a: Signatures, b: Signatures) -> NDArray[np.float32]:
-    """(A, B) cosines of the picture parts."""
-    one, other = (part[:, :PICTURE].astype(np.float32) for part in (a, b))
-    # Whole numbers below 2**24: exact, in whatever order a machine adds them up.
-    products = one @ other.T
-    sizes = np.sqrt((one * one).sum(1)), np.sqrt((other * other).sum(1))
-    return np.asarray(products / (sizes[0][:, None] * sizes[1]), np.float32)
+def picture_part(signatures: Signatures) -> NDArray[np.float32]:
+    """(N, PICTURE); whole numbers whose products add up exactly, in any order, in float32."""
+    return signatures[:, :PICTURE].astype(np.float32)
+
+
+def picture_likeness(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N,) cosines of picture parts of pairs."""
+    products, squares, others = (np.einsum("ij,ij->i", *two) for two in ((a, b), (a, a), (b, b)))
+    return products / np.sqrt(squares.astype(np.float64) * others)
 
 
 def change_likeness(a: Signatures, b: Signatures) -> NDArray[np.float64]:

@@ -10,8 +10,13 @@ import pytest
 
 from corpus.clock import Clock
 from corpus.layout import Media
-from stages.near_duplicates import NearDuplicatesConfig, NearDuplicatesStage, duplicates
-from stages.near_signature import LENGTH, picture_likeness, read, signature
+from stages.near_duplicates import (
+    NearDuplicatesConfig,
+    NearDuplicatesStage,
+    duplicates,
+    pairs,
+)
+from stages.near_signature import LENGTH, PICTURE, UNIT, read, signature
 from stages.quality_pixels import shrink
 from stages.stage import Context, Record
 
@@ -120,9 +125,9 @@ def test_being_like_one_that_went_is_no_reason() -> None:
     film, other = scene(0, 0).astype(np.float64), scene(3, 0).astype(np.float64)
     mixed = [(film * (1 - t) + other * t).astype(np.uint8) for t in (0.0, 0.33, 0.6)]
     a, b, c = (record(name, sign(one)) for name, one in zip("abc", mixed, strict=True))
-    likeness = picture_likeness(*(read([x["signature"] for x in (a, b, c)]),) * 2)
-    least = float(min(likeness[0, 1], likeness[1, 2])) - 1e-3
-    assert likeness[0, 2] < least
+    found = pairs(read([one["signature"] for one in (a, b, c)]), -1.0)
+    least = min(found[0, 1], found[1, 2]) - 1e-3
+    assert found[0, 2] < least
     assert list(duplicates([c, b, a], least)) == ["b"]
 
 
@@ -143,3 +148,31 @@ def test_rows_end_copies_and_let_the_others_go_on(tmp_path: Path) -> None:
 def test_a_signature_has_a_fixed_shape() -> None:
     assert read([sign(scene(0, 0)), sign(scene(0, 0)[:2])]).shape == (2, LENGTH + 1)
     assert read([]).shape == (0, LENGTH + 1)
+
+
+def drawn(count: int, copies: int, likeness: float) -> np.ndarray:
+    """Signatures of still clips: strangers, and of the first some a copy at the end."""
+    rng = np.random.default_rng(0)
+    pictures = rng.normal(size=(count, PICTURE))
+    pictures /= np.linalg.norm(pictures, axis=1, keepdims=True)
+    away = rng.normal(size=(copies, PICTURE))
+    away -= (away * pictures[:copies]).sum(1, keepdims=True) * pictures[:copies]
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    near = likeness * pictures[:copies] + np.sqrt(1 - likeness**2) * away
+    found = np.zeros((count + copies, LENGTH + 1), np.int16)
+    found[:, :PICTURE] = np.round(UNIT * np.concatenate([pictures, near]))
+    found[:, LENGTH] = 1
+    return found
+
+
+def test_among_many_clips_no_copy_is_missed() -> None:
+    count, copies = 3000, 200
+    found = pairs(drawn(count, copies, 0.9), 0.88)
+    assert set(found) == {(one, count + one) for one in range(copies)}
+
+
+def test_pairs_are_looked_at_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = drawn(50, 20, 0.95)
+    whole = pairs(some, 0.9)
+    monkeypatch.setattr("stages.near_duplicates.BLOCK", 3)
+    assert pairs(some, 0.9) == whole and len(whole) == 20
