@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -69,22 +70,31 @@ def draw(chart: Chart) -> Markup:
     box = f"0 0 {WIDTH} {HEIGHT + FOOT}"
     parts = [f'<svg class="chart" viewBox="{box}" role="img" aria-label="{label}">']
     for count, left, right in zip(chart.counts, chart.edges, chart.edges[1:], strict=False):
-        middle = (left + right) / 2
-        under = chart.at_least is not None and middle < chart.at_least
-        over = chart.at_most is not None and middle > chart.at_most
-        x, width = WIDTH * (left - low) / span, WIDTH * (right - left) / span
+        bounds = (chart.at_least, chart.at_most)
+        inside = sorted(bound for bound in bounds if bound is not None and left < bound < right)
+        ends = [left, *inside, right]
         tall = HEIGHT * count / most
-        kind = "out" if under or over else "in"
-        parts.append(
-            f'<rect class="{kind}" x="{x:.2f}" y="{HEIGHT - tall:.2f}" '
-            f'width="{max(0.5, width - 1):.2f}" height="{tall:.2f}">'
-            f"<title>{left:.4g} to {right:.4g}: {count}</title></rect>"
-        )
+        for begin, end in pairwise(ends):  # a bar is cut where a bound lies
+            kind = "in" if _kept(chart, (begin + end) / 2) else "out"
+            x, width = WIDTH * (begin - low) / span, WIDTH * (end - begin) / span
+            gap = 1 if end == right else 0
+            parts.append(
+                f'<rect class="{kind}" x="{x:.2f}" y="{HEIGHT - tall:.2f}" '
+                f'width="{max(0.5, width - gap):.2f}" height="{tall:.2f}">'
+                f"<title>{left:.4g} to {right:.4g}: {count}</title></rect>"
+            )
     for bound in (chart.at_least, chart.at_most):
         if bound is not None and low <= bound <= high:
             x = WIDTH * (bound - low) / span
             parts.append(f'<line x1="{x:.2f}" x2="{x:.2f}" y1="0" y2="{HEIGHT}"/>')
     foot = HEIGHT + FOOT - 4
-    parts.append(f'<text x="0" y="{foot}">{low:.3g}</text>')
-    parts.append(f'<text x="{WIDTH}" y="{foot}" text-anchor="end">{high:.3g}</text></svg>')
+    ends = [f"{0.0 if abs(end) < span / 1000 else end:.3g}" for end in (low, high)]
+    parts.append(f'<text x="0" y="{foot}">{ends[0]}</text>')
+    parts.append(f'<text x="{WIDTH}" y="{foot}" text-anchor="end">{ends[1]}</text></svg>')
     return Markup("".join(parts))  # noqa: S704 - numbers, and the title escaped above
+
+
+def _kept(chart: Chart, value: float) -> bool:
+    under = chart.at_least is not None and value < chart.at_least
+    over = chart.at_most is not None and value > chart.at_most
+    return not under and not over

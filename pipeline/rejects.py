@@ -133,7 +133,7 @@ def _reject(
     else:
         length = float(facts.get("duration") or 0.0)
         first, last = (0.0, length) if start is None or end is None else (start, end)
-        moments = [first + (last - first) * share for share in MOMENTS]
+        moments = [first + (last - first) * share for share in MOMENTS] if last > first else [first]
         path = source.path if source is not None else ""
         frames = thumbnails.at(path, int(facts.get("stream") or 0), moments)
         shown = tuple(picture(f, at) for f, at in zip(frames, moments, strict=False))

@@ -46,7 +46,7 @@ class Thumbnails:
 def _picture(path: str, stream: int, moment: float, seconds: float) -> Frames | None:
     command = decoder({"path": path, "stream": stream})
     at = command.index("-i")
-    seek = ["-seek_timestamp", "1", "-ss", f"{moment:.3f}"]
+    seek = ["-seek_timestamp", "1", "-ss", f"{moment:.3f}"] if moment > 0 else []
     fit = f"{WIDTH}:{HEIGHT}:force_original_aspect_ratio=decrease"
     chain = f"scale={fit},pad={WIDTH}:{HEIGHT}:(ow-iw)/2:(oh-ih)/2,format=rgb24"
     out = ["-vf", chain, "-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
