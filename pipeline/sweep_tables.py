@@ -21,6 +21,7 @@ class Told:
     sweeps: tuple[Sweep, ...]
     likeness: Likeness | None
     whole: bool
+    waiting: int
 
     def to_json(self) -> dict[str, Any]:
         scores = [one.to_json() for one in self.sweeps]
@@ -32,6 +33,8 @@ class Told:
         if not self.whole:
             tables: list[RichTable | str] = [details(one) for one in self.sweeps]
             return [*tables, *([likeness_table(self.likeness)] if self.likeness else [])]
+        if not self.sweeps and self.waiting:
+            return [f"no {self.level} have scores yet, {self.waiting} records wait: run again"]
         if not self.sweeps:
             return [f"no {self.level} have scores: see `quality.use` of the recipe"]
         return [overview(self.sweeps), "one score by threshold: --score NAME"]
@@ -48,7 +51,8 @@ def tell(status: Status, level: str, score: str | None) -> Told:
     known: Level = "clips" if level == "clips" else "segments"
     pairs = likeness(status) if known == "clips" and score in (None, NEAR_DUPLICATE) else None
     found = [] if score == NEAR_DUPLICATE and pairs else sweeps(status, known, score)
-    return Told(known, tuple(found), pairs, score is None)
+    waiting = sum(status.waiting.values())
+    return Told(known, tuple(found), pairs, score is None, waiting)
 
 
 def overview(found: Sequence[Sweep]) -> RichTable:
