@@ -88,9 +88,9 @@ def draw(chart: Chart) -> Markup:
             x = WIDTH * (bound - low) / span
             parts.append(f'<line x1="{x:.2f}" x2="{x:.2f}" y1="0" y2="{HEIGHT}"/>')
     foot = HEIGHT + FOOT - 4
-    ends = [f"{0.0 if abs(end) < span / 1000 else end:.3g}" for end in (low, high)]
-    parts.append(f'<text x="0" y="{foot}">{ends[0]}</text>')
-    parts.append(f'<text x="{WIDTH}" y="{foot}" text-anchor="end">{ends[1]}</text></svg>')
+    axis = [f"{0.0 if abs(end) < span / 1000 else end:.3g}" for end in (low, high)]
+    parts.append(f'<text x="0" y="{foot}">{axis[0]}</text>')
+    parts.append(f'<text x="{WIDTH}" y="{foot}" text-anchor="end">{axis[1]}</text></svg>')
     return Markup("".join(parts))  # noqa: S704 - numbers, and the title escaped above
 
 

@@ -50,7 +50,7 @@ def endings(sources: Sequence[Source], stages: Sequence[Stage], replay: Replay) 
     files = _files(sources, replay)
     found: dict[tuple[str, str, str], list[tuple[bool, Said]]] = defaultdict(list)
     for source in sources:
-        if source.outcome != "ok":
+        if source.outcome in NOT_OK:
             said = Said(source.uri, source.message or "")
             found["videos", source.outcome, str(source.reason)].append((False, said))
     for name, fate in fates(sources, stages, replay).items():
@@ -88,7 +88,7 @@ def lines(found: Sequence[Ending], corpus: str) -> list[str]:
         level = one.level if one.count > 1 else one.level[:-1]
         advice = " (`tv2tv run --retry` does it again)" if one.outcome == "quarantined" else ""
         told.append(f"{one.count} {level} {one.outcome}: {one.reason}{advice}")
-        told += [f"  {_in_a_line(str(said))}" for said in one.said[:NAMED]]
+        told += [f"  {in_a_line(str(said))}" for said in one.said[:NAMED]]
         if one.count > NAMED:
             told.append(f"  and {one.count - NAMED} more: tv2tv report {corpus}")
     return told
@@ -112,7 +112,7 @@ def _files(sources: Sequence[Source], replay: Replay) -> dict[str, str]:
     return files
 
 
-def _in_a_line(text: str) -> str:
+def in_a_line(text: str) -> str:
     """Text from outside for a terminal: one line of printable characters."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text.strip())
     return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]} ..."

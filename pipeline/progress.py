@@ -14,9 +14,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from pipeline.endings import in_a_line
 from pipeline.events import Event
 
 PLAIN_SECONDS = 10.0
+RECENT = 600  # seconds that rates are told from: what was long ago says little of what is left
+NAMED = 5  # failures that are shown as they come, for each reason of a stage
 
 
 @dataclass
@@ -29,7 +32,9 @@ class StageProgress:
         done: records answered since.
         onward: of those that went on from here.
         outcomes: rows by outcome, also of those before.
+        reasons: rows that are not ok, by ``outcome:reason``, since the run began.
         first, last: seconds since the epoch of the first and the latest work.
+        recent: records answered of late, by second.
     """
 
     name: str
@@ -38,22 +43,32 @@ class StageProgress:
     done: int = 0
     onward: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
     first: float | None = None
     last: float = 0.0
+    recent: dict[int, int] = field(default_factory=dict)
 
     def add(self, event: Event) -> None:
         self.done += event["records"]
         self.onward += event["onward"]
         self.outcomes.update(event["outcomes"])
+        self.reasons.update(event.get("reasons", {}))
         begun = float(event["begun"])
+        end = begun + event["seconds"]
         self.first = begun if self.first is None else min(self.first, begun)
-        self.last = max(self.last, begun + event["seconds"])
+        self.last = max(self.last, end)
+        self.recent[int(end)] = self.recent.get(int(end), 0) + event["records"]
+        if len(self.recent) > 2 * RECENT:
+            self.recent = {at: n for at, n in self.recent.items() if at > self.last - RECENT}
 
     @property
     def rate(self) -> float:
-        """Records per second since its first batch began; 0 while unknown."""
-        elapsed = self.last - self.first if self.first is not None else 0.0
-        return self.done / elapsed if elapsed > 0 else 0.0
+        """Records per second of late; 0 while unknown."""
+        if self.first is None:
+            return 0.0
+        since = max(self.first, self.last - RECENT)
+        done = sum(count for at, count in self.recent.items() if at >= int(since))
+        return done / (self.last - since) if self.last > since else 0.0
 
 
 class Progress:
@@ -80,10 +95,29 @@ class Progress:
             for name in names
         ]
         self._by_name = {stage.name: stage for stage in self.stages}
+        self._failed: Counter[tuple[str, str]] = Counter()
+        self._news: list[str] = []
 
     def add(self, event: Event) -> None:
         if event["event"] == "batch":
             self._by_name[event["stage"]].add(event)
+        if event["event"] == "failure":
+            self._tell(event)
+
+    def news(self) -> list[str]:
+        """Failures since the last time one asked: the first few of each reason, in a line each."""
+        told, self._news = self._news, []
+        return told
+
+    def _tell(self, event: Event) -> None:
+        kind = (event["stage"], event["reason"])
+        self._failed[kind] += 1
+        if self._failed[kind] <= NAMED:
+            what = f"{event['stage']}: {event['item']} {event['outcome']}: {event['reason']}"
+            text = f"{what}: {event['message']}" if event["message"] else what
+            self._news.append(in_a_line(text))
+        if self._failed[kind] == NAMED:
+            self._news.append(f"{kind[0]}: more of {kind[1]} are only counted from here on")
 
     def expected(self) -> list[float]:
         """Records per stage in the end: what waited there, and what stages before will pass on at
@@ -102,6 +136,12 @@ class Progress:
         if left <= 0:
             return 0.0
         return left / stage.rate if stage.rate else None
+
+    def left(self) -> float | None:
+        """Seconds until all is done: stages work side by side, so until the slowest is."""
+        each = [self.remaining(*pair) for pair in zip(self.stages, self.expected(), strict=True)]
+        known = [seconds for seconds in each if seconds is not None]
+        return max(known) if known and len(known) == len(each) else None
 
 
 class View(Protocol):
@@ -128,17 +168,26 @@ class PlainView:
         self._next = time.monotonic() + PLAIN_SECONDS
 
     def update(self, progress: Progress) -> None:
+        self._say_news(progress)
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + PLAIN_SECONDS
-            self._say_news(line(progress))
+            self._say_line(progress)
 
     def end(self, progress: Progress) -> None:
-        self._say_news(line(progress))
+        self._say_news(progress)
+        self._say_line(progress)
 
-    def _say_news(self, text: str) -> None:
+    def _say_news(self, progress: Progress) -> None:
+        for text in progress.news():
+            self.say(text)
+
+    def _say_line(self, progress: Progress) -> None:
+        """No line twice: in a log it says nothing."""
+        text = line(progress)
         if text != self._last:
             self._last = text
-            self.say(text)
+            left = progress.left()
+            self.say(f"{text} | {_duration(left)} left" if left else text)
 
 
 class LiveView(PlainView):
@@ -151,10 +200,12 @@ class LiveView(PlainView):
         self._live.start()
 
     def update(self, progress: Progress) -> None:
+        self._say_news(progress)  # above the table
         if self._live is not None:
             self._live.update(table(progress))
 
     def end(self, progress: Progress) -> None:
+        self._say_news(progress)
         if self._live is not None:
             self._live.update(table(progress))
             self._live.stop()
@@ -178,17 +229,19 @@ def line(progress: Progress) -> str:
 
 def table(progress: Progress) -> Table:
     """The live table."""
-    shown = Table(box=None, pad_edge=False)
-    for name in ("stage", "done", "of", "ok rows", "filtered", "failed", "quarantined"):
+    left = progress.left()
+    caption = f"{_duration(left)} left in all" if left else None
+    shown = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
+    for name in ("stage", "done", "pending", "ok rows", "filtered", "failed", "quarantined"):
         shown.add_column(name, justify="left" if name == "stage" else "right")
     shown.add_column("per s", justify="right")
     shown.add_column("left", justify="right")
     for stage, expected in zip(progress.stages, progress.expected(), strict=True):
         counts = [str(stage.outcomes[name]) for name in ("ok", "filtered", "failed", "quarantined")]
         rate = f"{stage.rate:.2f}" if stage.rate else ""
-        left = _duration(progress.remaining(stage, expected))
-        done, of = str(stage.before + stage.done), f"{stage.before + expected:.0f}"
-        shown.add_row(stage.name, done, of, *counts, rate, left)
+        remaining = _duration(progress.remaining(stage, expected))
+        done, pending = str(stage.before + stage.done), f"{expected - stage.done:.0f}"
+        shown.add_row(stage.name, done, pending, *counts, rate, remaining)
     return shown
 
 
