@@ -6,13 +6,14 @@ instance); none are taken from a URI, logged or stored.
 
 The cache lies in the temporary folder (`CACHE` names another), is shared by all processes of this
 user on this machine, and holds about `CACHE_GB` GiB: what was used longest ago goes first, but
-nothing that was used within the last ten minutes. A copy is named by the object's URI and version,
+nothing that was used within the last minute. A copy is named by the object's URI and version,
 so an object that changed is fetched again.
 """
 
 import errno
 import functools
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -34,7 +35,7 @@ from corpus.ids import content_id
 from corpus.store import Stat, Store
 
 CACHE, CACHE_GB = "TV2TV_CACHE", "TV2TV_CACHE_GB"
-KEEP_SECONDS = 600.0  # what was used so lately may be about to be opened
+KEEP_SECONDS = 60.0  # what was used so lately may be about to be opened
 LOOK_EVERY = 64  # looks at the whole cache per filling of it
 TRANSFERS = 16  # at once, where many files are fetched
 UPLOAD_SECONDS = 30.0  # how far the files of `folder` may lag behind
@@ -70,7 +71,7 @@ class RemoteStore(Store):
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        with _temporary(Path(name).name) as temporary:
+        with unfinished(Path(name).name) as temporary:
             yield temporary
             with self._asked(name) as (fs, path):
                 fs.put_file(str(temporary), path)
@@ -195,6 +196,11 @@ class RemoteStore(Store):
     def sweep(self) -> None:
         """There is nothing to clear away: an upload that was cut off is no file."""
 
+    def save(self, name: str, place: Path) -> None:
+        """Fetch a file to a place of the caller's."""
+        with self._asked(name) as (fs, path):
+            fs.get_file(path, str(place))
+
     def _send(self, place: Path, sent: dict[str, tuple[int, int]]) -> None:
         """Upload what grew in a local folder."""
         for path in sorted(path for path in place.rglob("*") if path.is_file()):
@@ -206,21 +212,17 @@ class RemoteStore(Store):
 
     def _fetched(self, name: str, stat: Stat) -> Path:
         cached = self._cached(name, stat)
-        with suppress(FileNotFoundError):
-            if cached.stat().st_size == stat.size:
-                os.utime(cached)
-                return cached
+        if is_copied(cached, stat.size):
+            return cached
         with files.writing(cached) as temporary:
-            with self._asked(name) as (fs, path):
-                fs.get_file(path, str(temporary))
+            self.save(name, temporary)
             if temporary.stat().st_size != stat.size:
                 raise OSError(errno.EIO, "it changed while it was fetched", self.place(name))
-        _trim(stat.size)
+        trim_cache(after=stat.size)
         return cached
 
     def _cached(self, name: str, stat: Stat) -> Path:
-        key = content_id(self.place(name), stat.size, stat.version)
-        return cache_folder() / "copies" / key[:2] / key / Path(name).name
+        return copy_path(content_id(self.place(name), stat.size, stat.version), name)
 
     @contextmanager
     def _asked(self, name: str) -> Iterator[tuple[Any, str]]:
@@ -315,11 +317,11 @@ def _limit() -> float:
 
 
 @contextmanager
-def _temporary(name: str) -> Iterator[Path]:
+def unfinished(name: str) -> Iterator[Path]:
     """A file for this process to write; named by it, so that others know when it is left over."""
     folder = cache_folder() / "unfinished"
     folder.mkdir(exist_ok=True)
-    handle, path = tempfile.mkstemp(dir=folder, prefix=f"{os.getpid()}-", suffix=f"-{name}")
+    handle, path = tempfile.mkstemp(dir=folder, prefix=f"{os.getpid()}-", suffix=f"-{name[-80:]}")
     os.close(handle)
     try:
         yield Path(path)
@@ -327,21 +329,36 @@ def _temporary(name: str) -> Iterator[Path]:
         Path(path).unlink(missing_ok=True)
 
 
-_fetched_since = 0
+def copy_path(key: str, name: str) -> Path:
+    """Where the copy with this key lies, or will lie; its file name is the last part of ``name``,
+    as far as any file system takes it."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name.rpartition("/")[2])[-80:]
+    return cache_folder() / "copies" / key[:2] / key / (plain.lstrip(".") or "file")
 
 
-def _trim(fetched: int) -> None:
-    """Keep the cache in bounds, after so many more bytes came in."""
-    global _fetched_since
-    _fetched_since += fetched
-    if _fetched_since < _limit() / LOOK_EVERY:
+def is_copied(copy: Path, size: int | None = None) -> bool:
+    """Whether a copy is there; it then counts as just used."""
+    with suppress(FileNotFoundError):
+        if size is None or copy.stat().st_size == size:
+            os.utime(copy)
+            return True
+    return False
+
+
+_fetched = 0  # bytes since this process last looked at the whole cache
+
+
+def trim_cache(*, after: int | None = None) -> None:
+    """Take away what dead processes left, and the oldest copies beyond the limit.
+
+    Args:
+        after: bytes that have just come in; the cache is only looked at when they add up.
+    """
+    global _fetched
+    _fetched += after or 0
+    if after is not None and _fetched < _limit() / LOOK_EVERY:
         return
-    _fetched_since = 0
-    trim_cache()
-
-
-def trim_cache() -> None:
-    """Take away what dead processes left, and the oldest copies beyond the limit."""
+    _fetched = 0
     root = cache_folder()
     for path in root.glob("unfinished/*"):
         if not Path(f"/proc/{path.name.partition('-')[0]}").exists():

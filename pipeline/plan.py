@@ -8,6 +8,7 @@ from corpus.errors import UserError
 from corpus.layout import Layout
 from corpus.store import store_at
 from pipeline.recipe import Recipe, make_corpus_stages, make_stages
+from pipeline.remote_inputs import Fetcher
 from pipeline.room import all_fit
 from pipeline.tables import Table
 from stages.stage import Context, CorpusStage, GateStage, Stage
@@ -45,7 +46,8 @@ class Cluster:
 def make_plan(recipe: Recipe, corpus: Path | str) -> Plan:
     """Build a recipe's stages on a corpus, which need not be there yet (`pipeline.runner.run`)."""
     place = Layout(store_at(corpus))
-    context = Context(place.media, recipe.clock.clock(), recipe.seed)
+    fetch = Fetcher(recipe.source.remote)
+    context = Context(place.media, recipe.clock.clock(), recipe.seed, fetch)
     return Plan(recipe, place, make_stages(recipe, context), make_corpus_stages(recipe, context))
 
 

@@ -106,6 +106,7 @@ def run(
         found, computed, put_off = _drain(
             plan, listing, place, folder, log, view, retry=retry, verbose=verbose, address=address
         )
+        put_off = [*listing.put_off(), *put_off]
         counts = conservation.count(listing.sources, plan.stages, found)
         conservation.check(listing.sources, counts, found)
         shards, rewritten = _finish(plan, found, lock)

@@ -191,13 +191,14 @@ class Worker:
             ) from error
 
     def _process(self, records: Sequence[Record]) -> list[list[Row]]:
-        answers = self._stage.process([self._stage.seen(record) for record in records])
+        shown = [self._stage.seen(record) for record in records]
+        answers = self._stage.process(shown)
         if len(answers) != len(records):
             raise RunError(
                 f"stage {self._stage.name} answered {len(answers)} of {len(records)} records: "
                 "a fault of the stage"
             )
-        for record, rows in zip(records, answers, strict=True):
+        for record, seen, rows in zip(records, shown, answers, strict=True):
             missing = silent(self._stage.subjects(record), rows)
             if missing:
                 raise RunError(
@@ -205,7 +206,7 @@ class Worker:
                 )
             # A bad word about a film is believed only if its bytes can be read and are the ones.
             blamed = any(row.outcome in ("failed", "quarantined") for row in rows)
-            check_unchanged(record, reread=blamed)
+            check_unchanged(record, seen, reread=blamed)
         self._faults.worked()
         self._put_off = 0
         return answers

@@ -23,6 +23,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from corpus.clock import Clock
+from corpus.errors import UserError
 from corpus.ids import content_id, fingerprint
 from corpus.layout import Media
 from corpus.rows import Level, Outcome, Row
@@ -58,13 +59,22 @@ class Resources:
     max_workers: int = 64
 
 
+def _unfetched(uri: str, name: str) -> str:
+    raise UserError(f"{uri} is remote, and nothing here fetches it")
+
+
 @dataclass(frozen=True)
 class Context:
-    """What every stage may know of its surroundings."""
+    """What every stage may know of its surroundings.
+
+    Attributes:
+        fetch: gives a local path for the URI of a remote file whose SHA-256 begins so.
+    """
 
     media: Media
     clock: Clock
     seed: int = 0
+    fetch: Callable[[str, str], str] = _unfetched
 
 
 class Stage(ABC, Generic[C]):
@@ -126,8 +136,14 @@ class Stage(ABC, Generic[C]):
         return content_id(self.name, self.content(record))
 
     def seen(self, record: Record) -> Record:
-        """All that `process` gets of a record: nothing that the key does not name, but `aids`."""
+        """All that `process` gets of a record: nothing that the key does not name, but `aids`.
+
+        Files are at hand: remote ones are fetched now.
+        """
         aids = {column: record[column] for column in self.aids if column in record}
+        for column, name in (("path", "video_id"), ("timeline", "timeline_sha256")):
+            if "://" in (aids.get(column) or ""):
+                aids[column] = self.context.fetch(aids[column], record[name])
         return {**aids, **self.content(record)}
 
     @abstractmethod

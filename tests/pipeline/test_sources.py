@@ -168,7 +168,6 @@ class TestManifest:
             ("m.jsonl", '{"uri": "b.mp4", "x": NaN}\n', "line 1 is no JSON"),
             ("m.jsonl", '["b.mp4"]\n', "no JSON object"),
             ("m.jsonl", '{"uri": 4}\n', "row 1: no uri"),
-            ("m.jsonl", '{"uri": "s3://x/b.mp4"}\n', "only local files"),
             ("m.csv", "uri,title\nb.mp4\n", "line 2: expected the 2 columns"),
             ("m.csv", "uri,title\nb.mp4,x,y\n", "line 2: expected the 2 columns"),
             ("m.parquet", "no parquet", "cannot be read"),
