@@ -113,6 +113,11 @@ class Stage(ABC, Generic[C]):
     def resources(self) -> Resources:
         return Resources()
 
+    @property
+    def wanted(self) -> bool:
+        """Whether the recipe asks for it: a plan has no stage that would do nothing."""
+        return True
+
     def identity(self) -> dict[str, Any]:
         """Settings that can change the output. Override to leave out time limits and the like,
         and to add model ids, revisions and tool builds."""
@@ -214,11 +219,6 @@ class GateStage(ClipStage[C]):
     always that of the clips which are there, and never of the order in which they came. Nothing
     behind it is begun before everything ahead of it is done.
     """
-
-    @property
-    @abstractmethod
-    def wanted(self) -> bool:
-        """Whether the recipe asks for it; a plan has no gate that lets everything pass."""
 
     @abstractmethod
     def process(self, records: Sequence[Record]) -> list[list[Row]]:
