@@ -25,7 +25,7 @@ from corpus.errors import UserError
 from corpus.rows import COMMON
 from corpus.settings import check, override, read_settings
 from pipeline.sources import Source, SourceConfig
-from stages.stage import Context, CorpusStage, GateStage, Stage
+from stages.stage import Context, CorpusStage, Stage
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ROW_STAGES = {
@@ -152,10 +152,10 @@ def make_stages(recipe: Recipe, context: Context) -> list[Stage]:
     built = [
         load_class(where)(getattr(recipe, name), context) for name, where in ROW_STAGES.items()
     ]
-    stages = [stage for stage in built if not isinstance(stage, GateStage) or stage.wanted]
-    check_plan(stages)
+    stages = [stage for stage in built if stage.wanted]
     for position, stage in enumerate(stages):
         stage.agree({earlier.name: earlier for earlier in stages[:position]})
+    check_plan(stages)
     return stages
 
 

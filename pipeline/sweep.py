@@ -242,8 +242,11 @@ def _level(status: Status, level: Level) -> _Level:
 
 def _items(status: Status, level: Level) -> Iterator[Item]:
     """What the judging stage was, or would be, asked about."""
-    making, scoring, column, judging = STAGES[level]
+    making, scoring, column, _ = STAGES[level]
     names = [stage.name for stage in status.plan.stages]
+    if scoring not in names:
+        return
+    scoring_at = names.index(scoring)
     clock = status.plan.recipe.clock.clock()
     chunks: dict[str, int] = {}
     ended: set[str] = set()
@@ -252,7 +255,7 @@ def _items(status: Status, level: Level) -> Iterator[Item]:
         stage = names[answered.stage]
         for row in answered.rows:
             if row.outcome != "ok":
-                if answered.stage < names.index(judging):
+                if answered.stage <= scoring_at:
                     ended.add(row.subject)
             elif stage == making:
                 chunks[row.subject] = _chunks(row)

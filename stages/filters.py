@@ -45,12 +45,17 @@ class FiltersStage(ClipStage[FiltersConfig]):
     writes = pa.schema([])
 
     @property
+    def wanted(self) -> bool:
+        return bool(self.config.at_least or self.config.at_most)
+
+    @property
     def resources(self) -> Resources:
         return Resources(cpus=0.25, batch=64)
 
     def agree(self, earlier: Mapping[str, Stage]) -> None:
         """Every threshold judges a score that is computed."""
-        known = earlier[QualityStage.name].config.names
+        quality = earlier.get(QualityStage.name)
+        known = quality.config.names if quality else ()
         for name in (*self.config.at_least, *self.config.at_most):
             if name not in known:
                 there = ", ".join(known) or "none, as quality.use is empty"

@@ -62,7 +62,8 @@ class NearDuplicatesStage(GateStage[NearDuplicatesConfig]):
 
     def agree(self, earlier: Mapping[str, Stage]) -> None:
         """There are signatures to compare."""
-        if "pixels" not in earlier[QualityStage.name].config.use:
+        quality = earlier.get(QualityStage.name)
+        if quality is None or "pixels" not in quality.config.use:
             raise UserError(
                 "near_duplicates: clips are compared by what pixels gives: add pixels to "
                 "quality.use, or set near_duplicates.filter to false"

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 TEXT = "text"
 AESTHETICS = "aesthetics"
+DIGITS = 6  # more tell machines apart, not clips
 
 
 class TextConfig(BaseModel):
@@ -96,7 +97,7 @@ class QualityConfig(StageConfig):
 
     Attributes:
         use: any of ``pixels``, ``text`` and ``images``; none for clips that are as they should be,
-            such as a world's.
+            such as a world's: the plan has no such stage then.
     """
 
     use: tuple[Literal["pixels", "text", "images"], ...] = ("pixels",)
@@ -148,16 +149,16 @@ class QualityStage(ClipStage[QualityConfig]):
             self._images = _images(config.images)
 
     @property
+    def wanted(self) -> bool:
+        return bool(self.config.use)
+
+    @property
     def resources(self) -> Resources:
-        if not self.config.use:
-            return Resources(cpus=0.25, batch=64)
         gpus = float(self._images is not None and self.config.images.device != "cpu")
         return Resources(cpus=1.0, gpus=gpus, batch=8)
 
     def identity(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        if self.config.use:
-            found |= versions(av, decord, cv2)
+        found: dict[str, Any] = versions(av, decord, cv2)
         if "pixels" in self.config.use:
             found |= {"signature": near_signature.VERSION, **versions(scipy)}
         if self._text:
@@ -178,11 +179,12 @@ class QualityStage(ClipStage[QualityConfig]):
         return [{**one, "quality": dict(one["quality"])} for one in merged(record, rows)]
 
     def _one(self, record: Record) -> list[Row]:
-        scores, signature = self._measured(record) if self.config.use else ({}, "")
+        scores, signature = self._measured(record)
         odd = [name for name, value in scores.items() if not np.isfinite(value)]
         if odd:
             return self.end(record, "failed", "not_finite", f"{', '.join(odd)}: no finite number")
-        columns = {"quality": scores, "signature": signature}
+        rounded = {name: round(value, DIGITS) for name, value in scores.items()}
+        columns = {"quality": rounded, "signature": signature}
         return [Row("clip", None, record["clip_id"], columns=columns)]
 
     def _measured(self, record: Record) -> tuple[dict[str, float], str]:

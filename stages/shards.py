@@ -125,7 +125,7 @@ def _info(record: Record, header: dict[str, Any]) -> dict[str, Any]:
         **{name: record[name] for name in copied},
         "source": {name: record[name] for name in source},
         "meta": record["meta"],
-        "quality": record["quality"],
+        "quality": record.get("quality", {}),
         "clock": header["clock"],
         "codec": header["codec"],
         "fingerprints": header["fingerprints"],

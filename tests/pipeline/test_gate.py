@@ -33,7 +33,6 @@ class Twins(GateStage[FakeConfig]):
     reads = ("clip_id", "words")
     Config = FakeConfig
     writes = pa.schema([])
-    wanted = True
 
     def process(self, records: Sequence[Record]) -> list[list[Row]]:
         first: dict[str, str] = {}

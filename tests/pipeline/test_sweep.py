@@ -58,7 +58,8 @@ def status(tmp_path: Path, signatures: dict[str, str]) -> Any:
             answer("quality", name, Row("clip", None, name, columns=columns))
         lost = Row("clip", None, "e", "failed", "not_finite", columns={"quality": [("motion", 9)]})
         answer("quality", "e", lost, 0)
-        answer("filters", "a", Row("clip", None, "a", "filtered", "frozen", "", 1.0), 0)
+        if "filters" in positions:
+            answer("filters", "a", Row("clip", None, "a", "filtered", "frozen", "", 1.0), 0)
         for name, clip, words in SEGMENTS:
             answer("segments", clip, Row("segment", clip, name, columns={"a": 0, "b": 8}))
             scores = {"scores": [("words", words), ("new", 1.0)]}

@@ -67,6 +67,13 @@ def test_a_threshold_on_what_is_not_computed_is_refused_before_anything_runs(
         stages(tmp_path, "quality.use=[]")
 
 
+def test_a_plan_has_only_stages_that_do_something(tmp_path: Path) -> None:
+    assert {"quality", "filters"} <= set(stages(tmp_path))
+    assert "filters" not in stages(tmp_path, "filters={}")
+    arena = make_stages(load_recipe("arena"), Context(Media(tmp_path), Clock()))
+    assert {stage.name for stage in arena} & {"quality", "filters", "near_duplicates"} == set()
+
+
 def test_duplicates_need_signatures(tmp_path: Path) -> None:
     assert "near_duplicates" not in stages(tmp_path)
     asked = "near_duplicates.filter=true"

@@ -70,10 +70,9 @@ def test_a_clip_gets_all_pixel_scores_and_a_signature(tmp_path: Path) -> None:
     canonical_json(onward)
 
 
-def test_nothing_is_read_where_no_score_is_asked_for(tmp_path: Path) -> None:
-    record = {"clip_id": CLIP, "clip_sha256": "0" * 64, "clip": "nowhere.mp4", "chunks": 4}
-    ((row,),) = stage(place(tmp_path), use=()).process([record])
-    assert row.columns == {"quality": {}, "signature": ""}
+def test_a_plan_has_no_such_stage_where_no_score_is_asked_for(tmp_path: Path) -> None:
+    media = place(tmp_path)
+    assert stage(media).wanted and not stage(media, use=()).wanted
 
 
 def test_only_what_changes_a_score_changes_the_fingerprint(tmp_path: Path, weights: Path) -> None:
@@ -83,7 +82,7 @@ def test_only_what_changes_a_score_changes_the_fingerprint(tmp_path: Path, weigh
         stage(media, **config).fingerprint
         for config in (
             {},
-            {"use": ()},
+            {"use": ("images",), "images": images},
             {"use": ("pixels", "images"), "images": images},
             {"use": ("pixels", "images"), "images": {**images, "frames": 2}},
         )
