@@ -42,7 +42,9 @@ PATH_ERRORS = {
     *(errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP),
 }
 
-Corpus = Annotated[Path, typer.Argument(help="Folder that `tv2tv run` made.", show_default=False)]
+Corpus = Annotated[
+    str, typer.Argument(help="Folder or URI that `tv2tv run` made.", show_default=False)
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one value; may be repeated."),
@@ -74,14 +76,17 @@ def run(
         str,
         typer.Option(
             "--input",
-            help="A folder (searched through), a video, or a manifest (.jsonl, .csv, .parquet "
-            "with a column `uri`).",
+            help="A folder (searched through), a glob in quotes, a video, or a manifest (.jsonl, "
+            ".csv, .parquet with a column `uri`); here, or on s3://, gs:// or https://.",
             show_default=False,
         ),
     ],
     corpus: Annotated[
-        Path,
-        typer.Option(help="Folder of the corpus; made if it is missing.", show_default=False),
+        str,
+        typer.Option(
+            help="Folder or URI (s3://bucket/name) of the corpus; made if it is missing.",
+            show_default=False,
+        ),
     ],
     limit: Annotated[
         int | None, typer.Option(min=1, help="Take only the first so many files.")
@@ -113,6 +118,8 @@ def run(
     Examples:
 
     * `tv2tv run real --input videos/ --corpus corpus/`
+
+    * `tv2tv run real --input "s3://films/**/*.mp4" --corpus s3://corpora/first`
 
     * `tv2tv run arena --input footage/manifest.jsonl --corpus c --set shards.target_mb=64`
     """
@@ -475,7 +482,7 @@ def _fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-def _tell(console: Console, counts: Counts, endings: Sequence[Ending], corpus: Path) -> None:
+def _tell(console: Console, counts: Counts, endings: Sequence[Ending], corpus: str) -> None:
     """The conservation table, and why things ended."""
     from pipeline.status import counts_table
 

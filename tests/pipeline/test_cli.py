@@ -18,7 +18,10 @@ from pipeline import cli, recipe
 from pipeline.cli import app, main, parse_say
 from pipeline.progress import PlainView, Progress, line, table
 
-COMMANDS = ("run", "status", "report", "train", "generate", "evaluate", "demo")
+COMMANDS = (
+    *("plan", "run", "status", "report", "sweep"),
+    *("train", "generate", "evaluate", "demo"),
+)
 
 
 def ends(*arguments: str) -> int:
