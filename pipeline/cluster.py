@@ -54,8 +54,9 @@ def connected(
     if (place := find_address(address)) is not None:
         level = logging.INFO if verbose else logging.ERROR
         with (
+            _screen() as screen,
             nullcontext() if verbose else _stderr_to(log),
-            joined(place, log_to_driver=verbose, logging_level=level),
+            joined(place, screen, log_to_driver=verbose, logging_level=level),
         ):
             yield _measured(foreign=True)
         return
@@ -143,6 +144,16 @@ def _clear_dead(parent: Path) -> None:
             continue  # its owner lives
         finally:
             os.close(handle)
+
+
+@contextmanager
+def _screen() -> Iterator[int]:
+    """A file descriptor of what is stderr now, whatever 2 is turned to meanwhile."""
+    screen = os.dup(2)
+    try:
+        yield screen
+    finally:
+        os.close(screen)
 
 
 @contextmanager

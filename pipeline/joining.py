@@ -60,11 +60,14 @@ def find_address(given: str | None) -> str | None:
 
 
 @contextmanager
-def joined(address: str, *, log_to_driver: bool, logging_level: int) -> Iterator[None]:
+def joined(address: str, screen: int, *, log_to_driver: bool, logging_level: int) -> Iterator[None]:
     """Be a driver of the cluster at ``address``, as `find_address` gave it.
 
     A head that is lost ends this process with status 1 and a message: what Ray does, too, but
     without a message and later. Through ``ray://`` an exception says so.
+
+    Args:
+        screen: a file descriptor for that message; 2 may be turned to a log.
 
     Raises:
         UserError: nobody answers, or the cluster refuses us.
@@ -81,7 +84,7 @@ def joined(address: str, *, log_to_driver: bool, logging_level: int) -> Iterator
         if is_client():
             yield
         else:
-            with _watched(where):
+            with _watched(where, screen):
                 yield
     finally:
         with interrupts_later():
@@ -181,7 +184,7 @@ def _why_not(address: str, error: Exception) -> str:
 
 
 @contextmanager
-def _watched(address: str) -> Iterator[None]:
+def _watched(address: str, screen: int) -> Iterator[None]:
     """End the process if the head does not answer for nearly as long as Ray is patient.
 
     Ray's native part ends the process when its patience is over, wherever Python is, and until
@@ -190,7 +193,6 @@ def _watched(address: str) -> Iterator[None]:
     """
     place = _host_and_port(address)
     patience = max(MARGIN_SECONDS, float(os.environ.get(RECONNECT, 60)) - MARGIN_SECONDS)
-    screen = os.dup(2)  # the real one, whatever stderr is turned to meanwhile
     done = threading.Event()
 
     def watch() -> None:
@@ -211,7 +213,6 @@ def _watched(address: str) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        os.close(screen)
 
 
 def lost(address: str) -> str:

@@ -16,13 +16,16 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from corpus.errors import UserError
 from corpus.store import Store
+from pipeline.faults import RunError
 from pipeline.plan import Plan
+from pipeline.worker import Job, Worker
 from stages.stage import Record
 
 MOST_INPUTS = 16  # that every node looks for
 LOOK_SECONDS = 120.0  # in which a node starts a worker, imports the stages and looks
 PATIENCE_SECONDS = 15.0  # network file systems show new files late
 MOST_NAMED = 5
+SIGN = "here"
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,24 @@ def check_nodes(plan: Plan, place: Store, records: Sequence[Record]) -> None:
             troubles[name] = f"what it writes into {place.place()} is not seen here"
     if troubles:
         raise UserError(_told(troubles, len(nodes)))
+
+
+def leave_sign(notes: Store) -> None:
+    """A file by which a `SeeingWorker` knows the corpus."""
+    notes.touch(SIGN)
+
+
+class SeeingWorker(Worker):
+    """A worker that first looks for the corpus: a machine may join after `check_nodes`, and would
+    make a folder of that name on its own disk."""
+
+    def __init__(self, job: Job, notes: Store) -> None:
+        if not _appears(notes, SIGN):
+            raise RunError(
+                f"a worker on {socket.gethostname()} does not see the corpus: {notes.place(SIGN)} "
+                "is missing there; give that machine the same storage, and run again"
+            )
+        super().__init__(job)
 
 
 def _ask(node: str, look: Look) -> Any:

@@ -22,6 +22,7 @@ from corpus.store import Folder, store_at
 from pipeline.events import Event
 from pipeline.faults import RunError, read_fatal
 from pipeline.joining import is_client
+from pipeline.nodes import SeeingWorker, leave_sign
 from pipeline.plan import Cluster
 from pipeline.replay import Waiting
 from pipeline.tables import Table
@@ -134,6 +135,9 @@ def _dataset(
     kills a worker twice is quarantined (`pipeline.worker`), so this comes to an end."""
     rows = [(one.stage, one.record) for one in waiting]
     size = math.ceil(len(rows) / MAX_SOURCE_BLOCKS)
+    worker, place = (SeeingWorker, (store_at(notes),)) if cluster.sizes else (Worker, ())
+    if cluster.sizes:
+        leave_sign(store_at(notes))
     data: ray.data.Dataset = ray.data.from_arrow(
         [flow(rows[start : start + size]) for start in range(0, len(rows), size)]
     )
@@ -148,8 +152,8 @@ def _dataset(
             report,
         )
         data = data.map_batches(
-            Worker,
-            fn_constructor_args=(job,),
+            worker,
+            fn_constructor_args=(job, *place),
             batch_size=need.batch if need.gpus else None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(

@@ -56,7 +56,7 @@ class Resources:
     gpus: float = 0.0
     memory: int = 0
     batch: int = 1
-    max_workers: int = 64
+    max_workers: int = 1024
 
 
 def _unfetched(uri: str, name: str) -> str:

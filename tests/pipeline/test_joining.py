@@ -73,7 +73,7 @@ def test_an_address_where_nobody_listens_is_told_at_once() -> None:
         address = f"127.0.0.1:{held.getsockname()[1]}"
         with (
             pytest.raises(UserError, match=f"nobody answers at {address}"),
-            joined(address, log_to_driver=False, logging_level=40),
+            joined(address, 2, log_to_driver=False, logging_level=40),
         ):
             pass
 
