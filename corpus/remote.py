@@ -95,7 +95,7 @@ class RemoteStore(Store):
     @contextmanager
     def folder(self) -> Iterator[Path]:
         done, sent = threading.Event(), dict[str, tuple[int, int]]()
-        place = Path(tempfile.mkdtemp(prefix="tv2tv-run-"))
+        place = Path(tempfile.mkdtemp(dir=_unfinished(), prefix=f"{os.getpid()}-"))
 
         def follow() -> None:
             while not done.wait(UPLOAD_SECONDS):
@@ -194,7 +194,8 @@ class RemoteStore(Store):
             return bytes(fs.cat_file(path))
 
     def sweep(self) -> None:
-        """There is nothing to clear away: an upload that was cut off is no file."""
+        """Only here: an upload that was cut off is no file there."""
+        trim_cache()
 
     def save(self, name: str, place: Path) -> None:
         """Fetch a file to a place of the caller's."""
@@ -319,14 +320,31 @@ def _limit() -> float:
 @contextmanager
 def unfinished(name: str) -> Iterator[Path]:
     """A file for this process to write; named by it, so that others know when it is left over."""
-    folder = cache_folder() / "unfinished"
-    folder.mkdir(exist_ok=True)
-    handle, path = tempfile.mkstemp(dir=folder, prefix=f"{os.getpid()}-", suffix=f"-{name[-80:]}")
+    handle, path = tempfile.mkstemp(
+        dir=_unfinished(), prefix=f"{os.getpid()}-", suffix=f"-{name[-80:]}"
+    )
     os.close(handle)
     try:
         yield Path(path)
     finally:
         Path(path).unlink(missing_ok=True)
+
+
+def _unfinished() -> Path:
+    """Where files and folders lie that a process is at work on; their names begin with its pid."""
+    folder = cache_folder() / "unfinished"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _is_left_over(path: Path) -> bool:
+    try:
+        os.kill(int(path.name.partition("-")[0]), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, ValueError):
+        return False
+    return False
 
 
 def copy_path(key: str, name: str) -> Path:
@@ -361,7 +379,8 @@ def trim_cache(*, after: int | None = None) -> None:
     _fetched = 0
     root = cache_folder()
     for path in root.glob("unfinished/*"):
-        if not Path(f"/proc/{path.name.partition('-')[0]}").exists():
+        if _is_left_over(path):
+            shutil.rmtree(path, ignore_errors=True)
             path.unlink(missing_ok=True)
     found = []
     for path in root.glob("copies/*/*/*"):

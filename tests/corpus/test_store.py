@@ -181,7 +181,8 @@ def test_copies_are_bounded_and_leftovers_of_the_dead_go(
         path = far.local("a")
         used = time.time() - 10_000 + number
         os.utime(path, (used, used))
-    (cache_folder() / "unfinished" / "999999999-x").write_text("left")
+    for name in ("999999999-x", "999999998-y/z"):
+        store_at(cache_folder() / "unfinished").write(name, b"left")
     trim_cache()
     assert len(list(cache_folder().glob("copies/*/*/*"))) == 3
     assert path.exists(), "the latest"
