@@ -1,12 +1,13 @@
 """Estimates: from a few films that were tried to all that are listed, with intervals.
 
 For every quantity y (clips, bytes, seconds of a stage ...) a film is taken to give
-``y = b . x + noise``. In x are two numbers that a probe knows, of these: one per film, its seconds,
-the clips it would give without cuts, the geometric mean of its bytes and seconds. No b is negative,
-and the noise of a film has a variance that grows with its seconds. With seconds alone this is the
-ratio estimator (sum of y over sum of seconds); the constant per film is what short films need.
-Intervals come from a bootstrap over the tried films, widened by Student's t for few of them, plus
-the noise of the films to come.
+``y = b . x + noise``. In x are one or two numbers that are cheap to know, of these: one per film,
+its seconds, the geometric mean of its bytes and seconds; and for what comes after filters that drop
+what stands still: one per film that moves, its moving seconds, the clips these would give without
+cuts. No b is negative, and the noise of a film has a variance that grows with its seconds. With
+seconds alone this is the ratio estimator (sum of y over sum of seconds); the constant per film is
+what short films need. Intervals come from a bootstrap over the tried films, widened by Student's t
+for few of them, plus the noise of the films to come.
 """
 
 import math
@@ -21,12 +22,12 @@ from scipy.stats import t as student
 REPLICATES = 400
 LEVEL = 0.95
 LEAST = 4  # tried films for an interval
-COLUMNS = ("films", "seconds", "windows", "mixed")
-USES: dict[str, tuple[str, ...]] = {
-    "clips": ("windows", "seconds"),
-    "bytes.clips": ("mixed",),
-}
-USUAL = ("films", "seconds")
+COLUMNS = ("films", "seconds", "mixed", "live", "moving", "windows")
+Uses = tuple[str, ...]
+ALL: Uses = ("films", "seconds")  # what is done to every film
+MOVING: Uses = ("live", "moving")  # what is done to what moves
+CLIPS: Uses = ("windows", "moving")
+MIXED: Uses = ("mixed",)
 Array = NDArray[np.float64]
 
 
@@ -38,11 +39,13 @@ class Facts:
         size: bytes; -1 where nobody says.
         seconds: its length; 0 for a file that is no film worth working on.
         windows: clips it would give were it one shot.
+        moving: share of it that moves, where that counts.
     """
 
     size: int
     seconds: float
     windows: int
+    moving: float = 1.0
 
     @property
     def x(self) -> Array:
@@ -50,7 +53,8 @@ class Facts:
         if not self.seconds:
             return np.zeros(len(COLUMNS))
         mixed = math.sqrt(max(self.size, 0) * self.seconds)
-        return np.array([1.0, self.seconds, self.windows, mixed])
+        moving = (float(self.moving > 0), self.seconds * self.moving, self.windows * self.moving)
+        return np.array([1.0, self.seconds, mixed, *moving])
 
 
 @dataclass(frozen=True)
@@ -122,16 +126,19 @@ class Model:
         self._resamples = random.integers(max(1, len(films)), size=(REPLICATES, max(1, len(films))))
         self._reprobed = random.integers(max(1, len(probed)), size=(REPLICATES, len(probed)))
 
-    def total(self, name: str, known: Iterable[Facts], unknown: Iterable[int] = ()) -> Draws:
+    def total(
+        self, name: str, known: Iterable[Facts], unknown: Iterable[int] = (), uses: Uses = ALL
+    ) -> Draws:
         """The sum of a quantity over films.
 
         Args:
             known: films that were probed.
             unknown: sizes of files that were not.
+            uses: `COLUMNS` that it is told from.
         """
         targets = np.array([one.x for one in known]).reshape(-1, len(COLUMNS))
         known_x, sizes = targets.sum(axis=0), list(unknown)
-        columns = [COLUMNS.index(column) for column in USES.get(name, USUAL)]
+        columns = [COLUMNS.index(column) for column in uses]
         if not len(self._x):
             return Draws(0.0, np.zeros(REPLICATES), enough=not known_x.any() and not sizes)
         x, seconds = self._x[:, columns], self._x[:, COLUMNS.index("seconds")]
@@ -151,10 +158,6 @@ class Model:
             spread = math.sqrt(noise * every[COLUMNS.index("seconds")]) * random.standard_normal()
             replicates[i] = max(0.0, value + widen * (mean - value) + spread)
         return Draws(value, replicates, enough=count >= LEAST)
-
-    def single(self, name: str, film: Facts) -> float:
-        """The quantity of one film."""
-        return self.total(name, [film]).value
 
     def _unknown_x(self, probed: Sequence[Facts], sizes: Sequence[int]) -> Array:
         """Sums of `COLUMNS` over files of these sizes: by bytes, or by count where one has none."""

@@ -1,6 +1,7 @@
 """`plan`: what a run over an input will give and take, from a sample that really runs.
 
-1. A random part of the listed files is probed, by the stage that probes in a run.
+1. A random part of the listed files is probed, by the stage that probes in a run; where the recipe
+   drops what stands still, a glance says how much of each film does (`pipeline.glance`).
 2. From these a sample is drawn (`pipeline.estimate.draw`) and taken through all stages, on a corpus
    in a temporary folder (`pipeline.trial`); the runner then counts it and writes its shards.
 3. The shortest film goes through an ordinary run once more: what that takes beyond the film's own
@@ -14,6 +15,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -27,7 +29,21 @@ from corpus import layout
 from corpus.shards import ShardSet
 from pipeline.cluster import usable_cores
 from pipeline.endings import Ending
-from pipeline.estimate import LEAST, Draws, Estimate, Facts, Model, draw, exactly
+from pipeline.estimate import (
+    ALL,
+    CLIPS,
+    LEAST,
+    MIXED,
+    MOVING,
+    Draws,
+    Estimate,
+    Facts,
+    Model,
+    Uses,
+    draw,
+    exactly,
+)
+from pipeline.glance import moving
 from pipeline.plan import Plan, make_plan
 from pipeline.progress import PlainView
 from pipeline.recipe import Recipe
@@ -38,17 +54,18 @@ from pipeline.trial import Trial, run_trials
 
 PROBED = 100  # files that are probed; of more, the others are told by their sizes
 TRIED = 12  # films that are tried, by default
-# What is predicted, and the stage that makes it; bytes of media come on top.
-MADE = {
-    "shots": "shots",
-    "clips": "clips",
-    "clip_seconds": "clips",
-    "segments": "segments",
-    "tokens": "captions",
+# What is predicted, the stage after which nothing of it is to be done, and what it is told from.
+MADE: dict[str, tuple[str, Uses | None]] = {
+    "shots": ("shots", None),
+    "clips": ("clips", CLIPS),
+    "clip_seconds": ("clips", MOVING),
+    "segments": ("segments", None),
+    "tokens": ("captions", None),
 }
 TITLES = {"clip_seconds": "seconds of clips", "tokens": "caption tokens out"}
 SHARDS = "bytes.shards"
 HOUR = 3600.0
+NO_FILM = Facts(0, 0.0, 0)
 
 
 @dataclass(frozen=True)
@@ -123,9 +140,9 @@ def forecast(
     """
     begun = time.monotonic()
     listing = list_sources(inputs, recipe.source)
-    work = _Work.of(recipe, listing, corpus)
+    work = Work.of(recipe, listing, corpus)
     with tempfile.TemporaryDirectory(prefix="tv2tv-plan-") as name:
-        bench = _Bench(recipe, Path(name), work)
+        bench = Bench(recipe, Path(name), work)
         say(f"{len(listing.sources)} files listed, {work.done} of them done; probing")
         facts = bench.probe()
         chosen = draw(list(facts.values()), sample, recipe.seed)
@@ -140,7 +157,7 @@ def forecast(
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
     """What is to be done.
 
     Attributes:
@@ -153,13 +170,13 @@ class _Work:
     done: int
 
     @staticmethod
-    def of(recipe: Recipe, listing: Listing, corpus: Path | str | None) -> "_Work":
+    def of(recipe: Recipe, listing: Listing, corpus: Path | str | None) -> "Work":
         sources = [source for source in listing.sources if source.outcome == "ok"]
         known = _standing(recipe, corpus) if corpus is not None else {}
         first = [(source, known.get(_stamp(source), 0)) for source in sources]
         count = len(make_plan(recipe, Path("unused")).stages)
         todo = tuple(pair for pair in first if pair[1] < count)
-        return _Work(listing, todo, len(first) - len(todo))
+        return Work(listing, todo, len(first) - len(todo))
 
 
 def _stamp(source: Source) -> tuple[str, int, int]:
@@ -192,10 +209,10 @@ def _standing(recipe: Recipe, corpus: Path | str) -> dict[tuple[str, int, int], 
     return {_stamp(source): position[video] for video, source in sources.items()}
 
 
-class _Bench:
+class Bench:
     """The temporary corpus, and what was measured on it."""
 
-    def __init__(self, recipe: Recipe, folder: Path, work: _Work) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, work: Work) -> None:
         self.recipe = recipe
         self.work = work
         self._corpus = folder / "corpus"
@@ -223,14 +240,33 @@ class _Bench:
                 self.sources[source.video_id] = source
                 self.first[source.video_id] = first
         ended = len(named.sources) - len(self.sources)
-        facts = {f"ended-{i}": Facts(0, 0.0, 0) for i in range(ended)}
-        for trial in self._trials(list(self.sources), stages=1):
-            facts[trial.video_id] = self._facts(trial)
+        facts = {f"ended-{i}": NO_FILM for i in range(ended)}
+        trials = self._trials(list(self.sources), stages=1)
+        with ThreadPoolExecutor(self.cores) as pool:
+            shares = pool.map(self._moving, trials)
+        for trial, share in zip(trials, shares, strict=True):
+            facts[trial.video_id] = self._facts(trial, share)
         return {name: facts[name] for name in sorted(facts)}
 
     def run(self, videos: Sequence[str], until: Callable[[], bool]) -> None:
         for trial in self._trials(videos, until=until):
             self.tried[trial.video_id] = trial
+
+    def films(self, facts: Mapping[str, Facts]) -> "Films":
+        """All that was learnt."""
+        names = [stage.name for stage in self.plan.stages]
+        sums = {
+            video: {
+                "seconds": facts[video].seconds,
+                **trial.made,
+                **{f"seconds.{name}": trial.seconds.get(name, 0.0) for name in names},
+                **{f"cpu.{name}": trial.cpu.get(name, 0.0) for name in names},
+            }
+            for video, trial in self.tried.items()
+            if trial.whole
+        }
+        unprobed = [(_stamp(source)[1], first) for source, first in self.unprobed]
+        return Films(names, facts, sums, self.first, unprobed)
 
     def finish(self) -> list[Ending]:
         """Count the sample as any run is counted, write its shards, and weigh them by film."""
@@ -267,50 +303,83 @@ class _Bench:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         return path
 
-    def _facts(self, trial: Trial) -> Facts:
+    def _facts(self, trial: Trial, share: float) -> Facts:
         size = self.sources[trial.video_id].size
         if trial.probed is None:
-            return Facts(size, 0.0, 0)
+            return replace(NO_FILM, size=size)
         seconds = float(trial.probed.get("duration", 1.0))
         clips = getattr(self.recipe, "clips", None)
-        return Facts(size, seconds, ceil(seconds / clips.max_seconds) if clips else 1)
+        return Facts(size, seconds, ceil(seconds / clips.max_seconds) if clips else 1, share)
+
+    def _moving(self, trial: Trial) -> float:
+        """How much of a film moves, if the recipe drops what does not."""
+        filters = getattr(self.recipe, "filters", None)
+        if trial.probed is None or filters is None or filters.at_most.get("frozen") is None:
+            return 1.0
+        film = trial.probed
+        end = film["end_pts"] * film["time_base"][0] / film["time_base"][1]
+        start = end - film["duration"]
+        path = self.sources[trial.video_id].path
+        return moving(path, film["stream"], start, film["duration"])
 
 
-class _Totals:
+@dataclass(frozen=True)
+class Films:
+    """What is known of the films of an input.
+
+    Attributes:
+        stages: names in order.
+        facts: of all that were probed, by name.
+        sums: of those that were tried: what they gave and took, by quantity.
+        first: position of the first stage that waits for each probed film.
+        unprobed: size and first stage of all other files.
+    """
+
+    stages: Sequence[str]
+    facts: Mapping[str, Facts]
+    sums: Mapping[str, Mapping[str, float]]
+    first: Mapping[str, int]
+    unprobed: Sequence[tuple[int, int]] = ()
+
+
+class Totals:
     """Sums over all that is left to do: measured where films were tried, else estimated."""
 
-    def __init__(self, bench: _Bench, facts: Mapping[str, Facts]) -> None:
-        self._bench = bench
-        self._facts = facts
-        self._stages = [stage.name for stage in bench.plan.stages]
-        self._sums = {
-            name: {
-                "seconds": facts[name].seconds,
-                **trial.made,
-                **{f"seconds.{stage}": trial.seconds.get(stage, 0.0) for stage in self._stages},
-                **{f"cpu.{stage}": trial.cpu.get(stage, 0.0) for stage in self._stages},
-            }
-            for name, trial in bench.tried.items()
-            if trial.whole
-        }
-        tried = [facts[name] for name in self._sums]
-        made = list(self._sums.values())
-        self.model = Model(tried, made, list(facts.values()), bench.recipe.seed)
+    def __init__(self, films: Films, seed: int) -> None:
+        self._films = films
+        tried = [films.facts[name] for name in films.sums]
+        self._model = Model(tried, list(films.sums.values()), list(films.facts.values()), seed)
 
-    def of(self, name: str, stage: str) -> Draws:
+    def of(self, name: str, stage: str, uses: Uses | None = None) -> Draws:
         """Over the films that have not passed a stage."""
-        at = self._stages.index(stage) if stage in self._stages else len(self._stages)
-        left = [video for video in self._bench.sources if self._bench.first[video] <= at]
-        measured = sum(self._sums[video].get(name, 0.0) for video in left if video in self._sums)
-        others = [self._facts[video] for video in left if video not in self._sums]
-        sizes = [_stamp(source)[1] for source, first in self._bench.unprobed if first <= at]
-        return self.model.total(name, others, sizes) + exactly(float(measured))
+        films = self._films
+        order = list(films.stages)
+        at = order.index(stage) if stage in order else len(order)
+        if uses is None:
+            after = order.index("filters") if "filters" in order else len(order)
+            uses = ALL if at <= min(after, len(order) - 1) else MOVING
+        left = [film for film, first in films.first.items() if first <= at]
+        measured = sum(films.sums[film].get(name, 0.0) for film in left if film in films.sums)
+        others = [films.facts[film] for film in left if film not in films.sums]
+        sizes = [size for size, first in films.unprobed if first <= at]
+        return self._model.total(name, others, sizes, uses) + exactly(float(measured))
 
-    def longest(self) -> float:
-        """Seconds of the dearest film in the stages that take it as a whole."""
-        names = [stage.name for stage in self._bench.plan.stages if stage.unit == "video"]
-        films = max(self._facts.values(), key=lambda one: one.seconds, default=Facts(0, 0.0, 0))
-        return sum(self.model.single(f"seconds.{name}", films) for name in names)
+    def made(self, media: Sequence[str]) -> dict[str, Draws]:
+        """What comes out.
+
+        Args:
+            media: stages that make files.
+        """
+        found = {name: self.of(name, *how) for name, how in MADE.items()}
+        special = {"bytes.clips": MIXED}
+        names = {**{f"bytes.{stage}": stage for stage in media}, SHARDS: "shards"}
+        sizes = {name: self.of(name, stage, special.get(name)) for name, stage in names.items()}
+        return found | sizes | {"bytes": _sum(sizes.values())}
+
+    def longest(self, stages: Sequence[str]) -> float:
+        """Seconds of the dearest film in these stages."""
+        film = max(self._films.facts.values(), key=lambda one: one.seconds, default=NO_FILM)
+        return sum(self._model.total(f"seconds.{name}", [film]).value for name in stages)
 
 
 def wall(work: Draws, longest: float, fixed: float, workers: int) -> Draws:
@@ -327,21 +396,17 @@ def wall(work: Draws, longest: float, fixed: float, workers: int) -> Draws:
 
 
 def _predict(
-    bench: _Bench,
-    work: _Work,
+    bench: Bench,
+    work: Work,
     facts: Mapping[str, Facts],
     fixed: float,
     endings: list[Ending],
     workers: int,
 ) -> Forecast:
-    totals = _Totals(bench, facts)
+    totals = Totals(bench.films(facts), bench.recipe.seed)
     stages = bench.plan.stages
-    made = {name: totals.of(name, stage) for name, stage in MADE.items()}
-    media = {f"bytes.{stage.name}": stage.name for stage in stages if stage.makes} | {
-        SHARDS: "shards"
-    }
-    sizes = {name: totals.of(name, stage) for name, stage in media.items()}
-    made |= sizes | {"bytes": _sum(sizes.values())}
+    made = totals.made([stage.name for stage in stages if stage.makes])
+    whole = [stage.name for stage in stages if stage.unit == "video"]
     seconds = {stage.name: totals.of(f"seconds.{stage.name}", stage.name) for stage in stages}
     cpu = {
         stage.name: totals.of(f"cpu.{stage.name}", stage.name).times(1 / HOUR) for stage in stages
@@ -363,7 +428,7 @@ def _predict(
         cpu_hours={name: one.estimate for name, one in cpu.items()},
         gpu_hours={name: one.estimate for name, one in gpu.items()},
         cpu_total=_sum(cpu.values()).estimate,
-        wall=wall(_sum(seconds.values()), totals.longest(), fixed, workers).estimate,
+        wall=wall(_sum(seconds.values()), totals.longest(whole), fixed, workers).estimate,
         endings=endings,
     )
 

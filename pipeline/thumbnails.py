@@ -36,25 +36,35 @@ class Thumbnails:
             left = self._end - time.monotonic()
             if left <= 0 or not Path(path).is_file():
                 break
-            picture = _picture(path, stream, moment, min(left, SECONDS))
-            if picture is None:
+            pictures = decode(path, stream, moment, min(left, SECONDS))
+            if not pictures:
                 break
-            found.append(picture)
+            found += pictures
         return found
 
 
-def _picture(path: str, stream: int, moment: float, seconds: float) -> Frames | None:
+def decode(
+    path: str, stream: int, moment: float, seconds: float, count: int = 1, fps: float | None = None
+) -> list[Frames]:
+    """Pictures uint8 (126, 224, 3) of a film from a presentation time on; none if it gives fewer.
+
+    Args:
+        seconds: of work, after which it is given up.
+        count: how many.
+        fps: how many of each second; by default those that follow each other.
+    """
     command = decoder({"path": path, "stream": stream})
     at = command.index("-i")
     seek = ["-seek_timestamp", "1", "-ss", f"{moment:.3f}"] if moment > 0 else []
     fit = f"{WIDTH}:{HEIGHT}:force_original_aspect_ratio=decrease"
     chain = f"scale={fit},pad={WIDTH}:{HEIGHT}:(ow-iw)/2:(oh-ih)/2,format=rgb24"
-    out = ["-vf", chain, "-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-    size = WIDTH * HEIGHT * 3
+    chain = chain if fps is None else f"fps={fps}:start_time={moment:.3f},{chain}"
+    out = ["-vf", chain, "-frames:v", str(count), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    size = WIDTH * HEIGHT * 3 * count
     try:
         _, pixels = run([*command[:at], *seek, *command[at:], *out], Limits(seconds, MEMORY), size)
     except (ChildTrouble, OSError):
-        return None  # a picture less in a report
+        return []  # pictures are a help, not a result
     if len(pixels) != size:
-        return None
-    return np.frombuffer(pixels, np.uint8).reshape(HEIGHT, WIDTH, 3)
+        return []
+    return list(np.frombuffer(pixels, np.uint8).reshape(count, HEIGHT, WIDTH, 3))
