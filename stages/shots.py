@@ -14,7 +14,7 @@ Reasons, all of the whole film:
 import errno
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -43,6 +43,7 @@ from stages.boundaries import (
     shots_between,
 )
 from stages.child import Child, ChildTrouble, Ended, twice
+from stages.damage import TELLING, TELLING_LEVEL, Damage, outside
 from stages.foreign import Unfit, decoder, decoding_limits
 from stages.libraries import versions
 from stages.media_time import Ticks, first_from, is_sane, write_timing
@@ -102,7 +103,7 @@ class ShotsStage(VideoStage[ShotsConfig]):
     """One film in, its shots and its timing table out."""
 
     name = "shots"
-    version = "2"
+    version = "3"
     level = "shot"
     reads = ("video_id", "stream", "packets", "fps", "time_base", "end_pts")
     aids = (*VideoStage.aids, "timeline")
@@ -116,8 +117,10 @@ class ShotsStage(VideoStage[ShotsConfig]):
             pa.field("end_pts", pa.int64()),
             pa.field("start", pa.float64()),  # seconds of presentation time
             pa.field("end", pa.float64()),
-            pa.field("opened_by", pa.string()),  # start, cut, gradual, black, given
+            pa.field("opened_by", pa.string()),  # start, cut, gradual, black, given, damage
             pa.field("opened_score", pa.float64()),  # of the boundary before it
+            pa.field("decoded", pa.int64()),  # pictures of the whole film
+            pa.field("damaged", pa.int64()),  # of those, cut away as damaged or built on damage
         ]
     )
 
@@ -151,6 +154,8 @@ class ShotsStage(VideoStage[ShotsConfig]):
             decoded = twice(lambda share: self._decode(record, share))
             pts = self._check(record, decoded)
             found = self._given(record, pts) if self.config.given else _between(decoded, len(pts))
+            spoilt = decoded.damage.ranges(pts)
+            whole = _undamaged(found, spoilt)
         except ChildTrouble as error:
             return self.end(record, "quarantined", error.reason, str(error))
         except Unfit as error:
@@ -158,7 +163,12 @@ class ShotsStage(VideoStage[ShotsConfig]):
         timing = self.context.media.timing(self.fingerprint, record["video_id"])
         with self.context.media.writing(timing) as temporary:
             write_timing(temporary, pts)
-        rows = [self._row(record, pts, shot) for shot in found]
+        damaged = sum(b - a for a, b in spoilt)
+        counts = {"decoded": len(pts), "damaged": damaged}
+        rows = [self._row(record, pts, shot, counts) for shot in whole]
+        if found and not rows:
+            lost = f"{damaged} of {len(pts)} pictures are damaged or built on damage"
+            return self.end(record, "failed", "corrupt", f"{lost}: no shot is left")
         return rows or self.end(record, "filtered", "no_shots", "all of it is black or in transit")
 
     def _decode(self, record: Record, share: float) -> "Decoded":
@@ -169,8 +179,9 @@ class ShotsStage(VideoStage[ShotsConfig]):
             out = [f"file:{times.name}", *_PICTURES]
             if self.config.given:
                 out = ["pipe:1", "-f", "null", "-"]
-            command = [*decoder(record), *_TIMES, *out]
-            with Child(command, limits.part(share), count=b"corrupt decoded frame") as child:
+            damage = Damage()
+            command = [*decoder(record, TELLING_LEVEL), *TELLING, *_TIMES, *out]
+            with Child(command, limits.part(share), damage) as child:
                 if self.config.given:
                     times.writelines(child.chunks())
                     times.seek(0)
@@ -183,7 +194,7 @@ class ShotsStage(VideoStage[ShotsConfig]):
         if "No space left" in ended.stderr:
             why = f"no room for the timestamps of {record['uri']}: {ended.describe()}"
             raise OSError(errno.ENOSPC, why)
-        return Decoded([int(line) for line in text.split()], ended, boundaries)
+        return Decoded([int(line) for line in text.split()], ended, boundaries, damage)
 
     def _boundaries(self, record: Record, child: Child) -> list[Boundary]:
         detectors = [d for d in self.config.detectors if not isinstance(d, Given)]
@@ -203,7 +214,7 @@ class ShotsStage(VideoStage[ShotsConfig]):
         if backward:
             order = f"{backward} of {len(times)} pictures do not follow in time"
             raise Unfit("timestamps", order)
-        missing, damaged = max(0, expected - len(times)), decoded.ended.counted
+        missing, damaged = max(0, expected - len(times)), decoded.damage.corrupt
         # One picture may always be: packers of old films hide one, and a cut may cost the last.
         if missing + damaged > max(1, self.config.max_lost * expected):
             lost = f"of {expected} pictures {missing} are missing, {damaged} damaged"
@@ -234,7 +245,7 @@ class ShotsStage(VideoStage[ShotsConfig]):
             shots.append(Shot(start, end, "given", 0.0))
         return shots
 
-    def _row(self, record: Record, pts: Ticks, shot: "Shot") -> Row:
+    def _row(self, record: Record, pts: Ticks, shot: "Shot", counts: dict[str, int]) -> Row:
         tick = Fraction(*record["time_base"])
         start = int(pts[shot.start])
         end = int(pts[shot.end]) if shot.end < len(pts) else _end(record, pts)
@@ -247,6 +258,7 @@ class ShotsStage(VideoStage[ShotsConfig]):
             "end": float(end * tick),
             "opened_by": shot.opened_by,
             "opened_score": shot.score,
+            **counts,
         }
         video = record["video_id"]
         return Row("shot", video, shot_id(video, start, end), columns=columns)
@@ -254,11 +266,12 @@ class ShotsStage(VideoStage[ShotsConfig]):
 
 @dataclass(frozen=True)
 class Decoded:
-    """Every picture's tick, how the child ended, and what was seen."""
+    """Every picture's tick, how the child ended, what was seen and what was damaged."""
 
     times: list[int]
     ended: Ended
     boundaries: list[Boundary]
+    damage: Damage
 
 
 @dataclass(frozen=True)
@@ -285,6 +298,15 @@ def _between(decoded: Decoded, pictures: int) -> list[Shot]:
     return [
         Shot(start, end, *_opening(decoded.boundaries, start))
         for start, end in shots_between(decoded.boundaries, pictures)
+    ]
+
+
+def _undamaged(shots: Sequence[Shot], spoilt: Sequence[tuple[int, int]]) -> list[Shot]:
+    """What is left of shots where nothing is damaged; one may fall into several."""
+    return [
+        replace(shot, end=end) if start == shot.start else Shot(start, end, "damage", 0.0)
+        for shot in shots
+        for start, end in outside(shot.start, shot.end, spoilt)
     ]
 
 

@@ -115,11 +115,24 @@ def test_long_complaints_are_cut_in_the_middle_and_counted() -> None:
         "for i in range(20000): sys.stderr.write('some damage\\n')\n"
         "sys.stderr.write('last')"
     )
-    with Child(python(code), LIMITS, count=b"damage") as child:
+    heard: list[bytes] = []
+    with Child(python(code), LIMITS, lambda line: bool(heard.append(line))) as child:
         ended = child.finish()
-    assert ended.counted == 20000
+    assert heard == [b"first\n", *[b"some damage\n"] * 20000, b"last"]
     assert ended.stderr.startswith("first") and ended.stderr.endswith("last")
     assert len(ended.stderr) <= 2 * STDERR_KEPT + 16
+
+
+def test_what_the_listener_takes_is_not_kept() -> None:
+    code = (
+        "import sys, time\n"
+        "for text in ('ta', 'ken\\nke', 'pt\\n', 'x' * 100000, 'taken\\n', 'end'):\n"
+        "    sys.stderr.write(text); sys.stderr.flush(); time.sleep(0.05)"
+    )
+    with Child(python(code), LIMITS, lambda line: line == b"taken\n") as child:
+        ended = child.finish()
+    assert ended.stderr.startswith("kept\nxxx") and ended.stderr.endswith("end")
+    assert "taken" not in ended.stderr
 
 
 def test_pictures_are_read_whole_and_the_end_is_seen() -> None:
