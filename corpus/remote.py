@@ -18,13 +18,13 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import fsspec
@@ -39,6 +39,7 @@ KEEP_SECONDS = 60.0  # what was used so lately may be about to be opened
 LOOK_EVERY = 64  # looks at the whole cache per filling of it
 TRANSFERS = 16  # at once, where many files are fetched
 UPLOAD_SECONDS = 30.0  # how far the files of `folder` may lag behind
+Got = TypeVar("Got")
 INSTALL = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
 
 
@@ -66,8 +67,7 @@ class RemoteStore(Store):
         def one(name: str) -> Path:
             return self._fetched(name, listed[name]) if name in listed else self.local(name)
 
-        with ThreadPoolExecutor(TRANSFERS) as pool:
-            return list(pool.map(one, names))
+        return _at_once(one, list(names))
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -88,9 +88,7 @@ class RemoteStore(Store):
         self.remove(last)
         rewriting = _Rewriting(self.uri, last, ready)
         yield rewriting
-        for name in before:
-            if name not in rewriting.written:
-                self.remove(name)
+        self.remove(*(name for name in before if name not in rewriting.written))
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
@@ -143,17 +141,22 @@ class RemoteStore(Store):
 
         return has_bytes
 
-    def remove(self, name: str) -> None:
-        with suppress(FileNotFoundError), self._asked(name) as (fs, path):
-            fs.rm_file(path)
+    def remove(self, *names: str) -> None:
+        def one(name: str) -> None:
+            with suppress(FileNotFoundError), self._asked(name) as (fs, path):
+                fs.rm_file(path)
 
-    def touch(self, name: str) -> None:
-        with self._asked(name) as (fs, path):
-            fs.pipe_file(path, b"")
+        _at_once(one, names)
+
+    def touch(self, *names: str) -> None:
+        def one(name: str) -> None:
+            with self._asked(name) as (fs, path):
+                fs.pipe_file(path, b"")
+
+        _at_once(one, names)
 
     def clear(self) -> None:
-        for name in self.names():
-            self.remove(name)
+        self.remove(*self.names())
 
     def swap(self, name: str, data: bytes, version: str | None) -> str | None:
         """On S3 a conditional PUT; elsewhere only creation is one step, and what is there already
@@ -254,6 +257,14 @@ class _Rewriting(RemoteStore):
             if name == self.last:
                 self.ready()
         self.written.add(name)
+
+
+def _at_once(do: Callable[[str], Got], names: Sequence[str]) -> list[Got]:
+    """Answers in order; requests wait for the net most of their time."""
+    if len(names) < 2:
+        return [do(name) for name in names]
+    with ThreadPoolExecutor(min(TRANSFERS, len(names))) as pool:
+        return list(pool.map(do, names))
 
 
 def filesystem(uri: str) -> Any:

@@ -86,12 +86,12 @@ class Store(ABC):
         """A function that tells of many names whether they have bytes now, or a moment ago."""
 
     @abstractmethod
-    def remove(self, name: str) -> None:
-        """Take a file away, if it is there."""
+    def remove(self, *names: str) -> None:
+        """Take files away that are there."""
 
     @abstractmethod
-    def touch(self, name: str) -> None:
-        """Leave an empty file that outlives this process; a power cut may take it."""
+    def touch(self, *names: str) -> None:
+        """Leave empty files that outlive this process; a power cut may take them."""
 
     @abstractmethod
     def clear(self) -> None:
@@ -191,13 +191,14 @@ class LocalStore(Store):
     def glance(self) -> Callable[[str], bool]:
         return lambda name: bool(self.size(name))
 
-    def remove(self, name: str) -> None:
-        (self.root / name).unlink(missing_ok=True)
+    def remove(self, *names: str) -> None:
+        for name in names:
+            (self.root / name).unlink(missing_ok=True)
 
-    def touch(self, name: str) -> None:
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+    def touch(self, *names: str) -> None:
+        for path in (self.root / name for name in names):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
 
     def clear(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)

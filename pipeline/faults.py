@@ -12,7 +12,8 @@ tell a bad record from a broken stage. `PutOff` says which records wait for a be
 import errno
 import json
 import traceback
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
@@ -88,28 +89,28 @@ class Marks:
     def __init__(self, notes: Folder) -> None:
         self._store = store_at(notes).at("attempts")
 
-    def attempts(self, key: str) -> int:
-        """How often a worker died, or is at work, with this key; no more than is allowed."""
-        return sum(self._store.has(name) for name in self._names(key))
+    def attempts(self, *keys: str) -> int:
+        """How often workers died, or are at work, with these keys."""
+        return len(self._left(keys))
 
     def forget(self, key: str) -> None:
-        for name in self._names(key):
-            self._store.remove(name)
+        self._store.remove(*self._left([key]))
 
     @contextmanager
     def working(self, keys: Sequence[str]) -> Iterator[None]:
         """Marks that stay only if this process dies; an exception is no death."""
-        for key in keys:
-            names = self._names(key)
-            self._store.touch(names[min(self.attempts(key), len(names) - 1)])
+        before = self._left(keys)
+        died = Counter(name.partition(".")[0] for name in before)
+        marks = [f"{key}.{died[key] + 1}" for key in keys]
+        self._store.touch(*marks)
         try:
             yield
         finally:
-            for key in keys:
-                self.forget(key)
+            self._store.remove(*before, *marks)
 
-    def _names(self, key: str) -> list[str]:
-        return [f"{key}.{number}" for number in range(1, self.ALLOWED + 1)]
+    def _left(self, keys: Collection[str]) -> list[str]:
+        """Marks of these keys: one listing, since there are few, where questions are dear."""
+        return [name for name in self._store.names() if name.partition(".")[0] in keys]
 
 
 @dataclass(frozen=True)

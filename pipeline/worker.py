@@ -130,7 +130,7 @@ class Worker:
         part = self._job.table.part(keys)
         if self._job.table.has(part):
             return self._job.table.read_part(part)
-        if any(self._marks.attempts(key) for key in keys):
+        if self._marks.attempts(*keys):
             return {key: rows for unit in units for key, rows in self._alone(unit).items()}
         with self._marks.working(keys):
             try:
