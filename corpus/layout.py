@@ -22,7 +22,7 @@ from corpus.errors import UserError
 from corpus.files import is_temporary
 from corpus.store import Folder, LocalStore, Store, local_root, store_at
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 TOOL = "tv2tv"
 TOOL_VERSION = "0.1.0"
 HEADER = "corpus.json"

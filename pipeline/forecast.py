@@ -49,6 +49,7 @@ from pipeline.progress import PlainView
 from pipeline.recipe import Recipe
 from pipeline.replay import replay
 from pipeline.runner import run
+from pipeline.shelf import Shelf
 from pipeline.sources import LISTING, Listing, Source, identify, list_sources, read_listing
 from pipeline.trial import Trial, run_trials
 
@@ -200,7 +201,7 @@ def _standing(recipe: Recipe, corpus: Path | str) -> dict[tuple[str, int, int], 
     for name in (name for name in runs.names() if name.endswith(f"/{LISTING}")):
         listed = read_listing(runs.at(name.removesuffix(f"/{LISTING}"))).sources
         sources |= {s.video_id: s for s in listed if s.video_id and s.outcome == "ok"}
-    stored = [table.read().answers for table in plan.tables]
+    stored = [Shelf(table).answers(videos=list(sources)) for table in plan.tables]
     found = replay(plan.stages, (source.record() for source in sources.values()), stored)
     position = dict.fromkeys(sources, len(plan.stages))
     for one in found.waiting:

@@ -75,22 +75,23 @@ class Progress:
     """All stages of one run.
 
     Args:
-        before: outcomes of the rows of each record that was answered when the run began, by stage.
+        before: records that were answered when the run began, by stage.
+        outcomes: of their rows.
     """
 
     def __init__(
         self,
         names: Sequence[str],
         waiting: Mapping[str, int],
-        before: Mapping[str, Sequence[Sequence[str]]] | None = None,
+        before: Mapping[str, int] | None = None,
+        outcomes: Mapping[str, Counter[str]] | None = None,
     ) -> None:
-        known = before or {}
         self.stages = [
             StageProgress(
                 name,
                 waiting.get(name, 0),
-                len(known.get(name, ())),
-                outcomes=Counter(one for rows in known.get(name, ()) for one in rows),
+                (before or {}).get(name, 0),
+                outcomes=Counter((outcomes or {}).get(name, {})),
             )
             for name in names
         ]

@@ -1,7 +1,7 @@
 """`status`: where the inputs of the latest run stand, counted from the tables."""
 
-from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,13 @@ from corpus.errors import UserError
 from corpus.layout import open_corpus
 from corpus.settings import read_settings
 from corpus.store import Store
-from pipeline import conservation
 from pipeline.conservation import NOT_OK, Counts
-from pipeline.endings import Ending, endings
+from pipeline.endings import Ending
 from pipeline.plan import Plan, make_plan
 from pipeline.recipe import Recipe, parse_recipe
-from pipeline.replay import Replay, replay
+from pipeline.replay import Replay
 from pipeline.sources import LISTING, Listing, read_listing
+from pipeline.walk import Tally, slices, whole
 
 
 @dataclass(frozen=True)
@@ -27,19 +27,26 @@ class Status:
     run: str
     plan: Plan
     listing: Listing
-    found: Replay
-    counts: Counts
+    sums: Tally
+
+    @property
+    def counts(self) -> Counts:
+        return self.sums.counts
 
     @property
     def waiting(self) -> dict[str, int]:
         """Records that wait, by stage."""
-        positions = Counter(one.stage for one in self.found.waiting)
-        return {self.plan.stages[i].name: count for i, count in sorted(positions.items())}
+        return {s.name: n for s in self.plan.stages if (n := self.sums.waiting[s.name])}
 
     @property
     def endings(self) -> list[Ending]:
         """Why things ended."""
-        return endings(self.listing.sources, self.plan.stages, self.found)
+        return self.sums.endings
+
+    @cached_property
+    def found(self) -> Replay:
+        """Everything by itself, in memory: walks the corpus once more."""
+        return whole(self.plan, self.listing)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -62,11 +69,10 @@ def read_status(corpus: Path | str) -> Status:
     recipe = recipe_of(store)
     plan = make_plan(recipe, corpus)
     listing = read_listing(store)
-    stored = [table.read().answers for table in plan.tables]
-    found = replay(plan.stages, listing.records(), stored)
-    counts = conservation.count(listing.sources, plan.stages, found)
-    conservation.check(listing.sources, counts, found)
-    return Status(name, plan, listing, found, counts)
+    sums = Tally(plan)
+    for part in slices(plan, listing):
+        sums.add(part)
+    return Status(name, plan, listing, sums)
 
 
 def levels(corpus: Path | str) -> dict[str, Any]:

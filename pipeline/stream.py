@@ -24,9 +24,9 @@ from pipeline.faults import RunError, read_fatal
 from pipeline.joining import is_client
 from pipeline.nodes import SeeingWorker, leave_sign
 from pipeline.plan import Cluster
-from pipeline.replay import Waiting
+from pipeline.queue import Backlog, taken
 from pipeline.tables import Table
-from pipeline.worker import Job, Worker, flow
+from pipeline.worker import Job, Worker
 from stages.stage import Stage
 
 BLOCK_BYTES = 16 * 1024  # a few records
@@ -36,21 +36,16 @@ POLL_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Link:
-    """One stage of the stream with its place in the plan.
-
-    Attributes:
-        known: part name by key, of what is durable and may be asked for.
-    """
+    """One stage of the stream with its place in the plan."""
 
     position: int
     stage: Stage
     table: Table
-    known: dict[str, str]
 
 
 def stream(
     links: Sequence[Link],
-    waiting: Sequence[Waiting],
+    waiting: Backlog,
     cluster: Cluster,
     notes: Folder,
     on_events: Callable[[list[Event]], None],
@@ -64,7 +59,7 @@ def stream(
     Raises:
         UserError, RunError: as a worker raised it.
     """
-    monitor: Any = ray.remote(num_cpus=0)(_Monitor).remote()
+    monitor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Monitor).remote()
     try:
         reporter = _Reporter(monitor)
         with _polling(monitor, on_events) as broken:
@@ -85,7 +80,7 @@ def stream(
 
 def _run(
     links: Sequence[Link],
-    waiting: Sequence[Waiting],
+    waiting: Backlog,
     cluster: Cluster,
     notes: Folder,
     reporter: "_Reporter",
@@ -100,7 +95,11 @@ def _run(
 
 
 class _Monitor:
-    """Collects events of all workers."""
+    """Collects events of all workers.
+
+    When it dies it is started again: what it had not passed on is missing from the log then, and
+    from nothing else.
+    """
 
     def __init__(self) -> None:
         self._events: list[Event] = []
@@ -126,20 +125,22 @@ class _Reporter:
 
 def _dataset(
     links: Sequence[Link],
-    waiting: Sequence[Waiting],
+    waiting: Backlog,
     cluster: Cluster,
     notes: Folder,
     report: _Reporter,
 ) -> ray.data.Dataset:
     """Ray Data restarts actors that died, and repeats their tasks, without limit by default; what
     kills a worker twice is quarantined (`pipeline.worker`), so this comes to an end."""
-    rows = [(one.stage, one.record) for one in waiting]
-    size = math.ceil(len(rows) / MAX_SOURCE_BLOCKS)
     worker, place = (SeeingWorker, (store_at(notes),)) if cluster.sizes else (Worker, ())
     if cluster.sizes:
         leave_sign(store_at(notes))
-    data: ray.data.Dataset = ray.data.from_arrow(
-        [flow(rows[start : start + size]) for start in range(0, len(rows), size)]
+    orders = waiting.orders(math.ceil(len(waiting) / MAX_SOURCE_BLOCKS))
+    data: ray.data.Dataset = ray.data.from_arrow(orders)
+    # Records come out of their files as fast as they are worked on: the store holds no backlog.
+    read: Any = taken
+    data = data.map_batches(
+        read, batch_size=None, batch_format="pyarrow", num_cpus=0, fn_args=(waiting.store,)
     )
     for link in links:
         need = link.stage.resources
@@ -148,7 +149,6 @@ def _dataset(
             link.position,
             link.table,
             store_at(notes).at(link.stage.name),
-            link.known,
             report,
         )
         data = data.map_batches(

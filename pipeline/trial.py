@@ -152,9 +152,13 @@ def _answers(stage: Stage, table: Table, batch: Sequence[Record]) -> list[list[R
         if systemic(error):
             raise
         answers = [_alone(stage, record) for record in batch]
-    pairs = {key: rows for key, rows in zip(keys, answers, strict=True) if rows}
-    if pairs:
-        table.write(list(pairs.items()))
+    found = {
+        key: (key, str(record["video_id"]), rows)
+        for key, record, rows in zip(keys, batch, answers, strict=True)
+        if rows
+    }
+    if found:
+        table.write(list(found.values()))
     return answers
 
 

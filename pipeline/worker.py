@@ -1,7 +1,6 @@
 """One worker of one stage, as Ray Data's `map_batches` calls it.
 
-Records flow as flat Arrow rows: the position of the stage that is next for a record, and the record
-as JSON. A worker answers the records whose turn it is, makes the answers durable as one part, and
+A worker answers the records whose turn it is, makes the answers durable as one part, and
 only then passes on what `Stage.advance` gives. Records whose turn comes later pass through.
 
 What a worker survives:
@@ -25,18 +24,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from corpus.ids import canonical_json
 from corpus.rows import Row
 from corpus.store import Folder
 from pipeline.events import Event, Meter
 from pipeline.faults import Faults, Marks, PutOff, RunError, fatal, passing, systemic, told
+from pipeline.flow import flow
 from pipeline.metrics import counting
 from pipeline.replay import silent
+from pipeline.shelf import Finder
 from pipeline.sources import check_unchanged
 from pipeline.tables import Table
 from stages.stage import Record, Stage
 
-FLOW = pa.schema([pa.field("next_stage", pa.int32()), pa.field("record", pa.string())])
 LEAVE_SECONDS = 10
 WAITS = (0.5, 2.0)  # seconds before a record that met a passing fault is tried again
 MOST_PUT_OFF = 8  # records in a row; then it is no accident, and waiting for each takes for ever
@@ -50,7 +49,6 @@ class Job:
     Attributes:
         position: of the stage in the plan.
         notes: folder of this run and stage for attempt marks and faults.
-        known: part name by key, of what was durable before the run and may be asked for.
         report: called with the events of `pipeline.events`.
     """
 
@@ -58,14 +56,7 @@ class Job:
     position: int
     table: Table
     notes: Folder
-    known: dict[str, str]
     report: Callable[[Event], None]
-
-
-def flow(rows: Sequence[tuple[int, Record]]) -> pa.Table:
-    """Records with the position of their next stage, as Arrow rows."""
-    columns = [[position for position, _ in rows], [canonical_json(record) for _, record in rows]]
-    return pa.table(columns, schema=FLOW)
 
 
 class Worker:
@@ -77,6 +68,7 @@ class Worker:
         self._marks = Marks(job.notes)
         self._faults = Faults(job.notes, job.stage.name)
         self._put_off = 0  # in a row
+        self._finder = Finder(job.table)
         self._report = counting(job.report)
         if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
             atexit.register(_leave_in_time)
@@ -116,10 +108,8 @@ class Worker:
         return onward
 
     def _stored(self, units: dict[str, Record]) -> dict[str, list[Row]]:
-        """Rows that were durable before this run."""
-        names = {self._job.known[key] for key in units if key in self._job.known}
-        parts = [self._job.table.read_part(name) for name in sorted(names)]
-        return {key: rows for part in reversed(parts) for key, rows in part.items() if key in units}
+        """Rows that were durable before."""
+        return self._finder.find({key: _video(record) for key, record in units.items()})
 
     def _answers(self, units: Sequence[Unit]) -> dict[str, list[Row]]:
         """Compute and store; or read, where this very batch became durable before a worker died.
@@ -140,7 +130,7 @@ class Worker:
                 if systemic(error):
                     raise
                 found = [answer for unit in units for answer in self._guarded(unit)]
-        return self._job.table.write(found) if found else {}
+        return self._write(units, found)
 
     def _alone(self, unit: Unit) -> dict[str, list[Row]]:
         """A record that was in work when a worker died: a part of its own, at most two attempts."""
@@ -154,9 +144,16 @@ class Worker:
         else:
             with self._marks.working([key]):
                 found = self._guarded(unit)
-        stored = self._job.table.write(found) if found else {}
+        stored = self._write([unit], found)
         self._marks.forget(key)
         return stored
+
+    def _write(
+        self, units: Sequence[Unit], answers: Sequence[tuple[str, list[Row]]]
+    ) -> dict[str, list[Row]]:
+        videos = {key: _video(record) for key, record in units}
+        found = [(key, videos[key], rows) for key, rows in answers]
+        return self._job.table.write(found) if found else {}
 
     def _guarded(self, unit: Unit) -> list[tuple[str, list[Row]]]:
         """One record by itself: its answer, or none if it was put off after some patience."""
@@ -210,6 +207,10 @@ class Worker:
         self._faults.worked()
         self._put_off = 0
         return answers
+
+
+def _video(record: Record) -> str:
+    return str(record["video_id"])
 
 
 def _leave_in_time() -> None:

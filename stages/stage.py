@@ -262,7 +262,7 @@ class CorpusStage(ABC, Generic[C]):
     @abstractmethod
     def run(
         self,
-        records: Sequence[Record],
+        records: Mapping[str, Record],
         folder: Folder,
         header: dict[str, Any],
         ready: Callable[[], None] = lambda: None,
@@ -270,7 +270,8 @@ class CorpusStage(ABC, Generic[C]):
         """Make the result in ``folder``; False when it was already there and is up to date.
 
         Args:
-            records: finished clip records, ordered by clip id.
+            records: finished clip records by clip id, in that order. They may lie on disk: read
+                them one after the other, as often as needed.
             folder: where the result lies.
             header: ``clock``, ``codec``, ``recipe`` and ``fingerprints`` (stage to fingerprint);
                 stored with the result.

@@ -92,28 +92,33 @@ def _write_all(
     held_out = split_videos(videos.values(), plan)
     order = sorted(videos, key=lambda key: unit_hash(plan.seed, "order", key))
     shards: list[dict[str, Any]] = []
-    rows: list[dict[str, Any]] = []
-    for split in (TRAIN, VALIDATION):
-        keys = [key for key in order if (videos[key] in held_out) == (split == VALIDATION)]
-        for group in _groups(keys, load, plan.target_bytes):
-            name = f"shard-{len(shards):06d}.tar"
-            with folder.writing(name) as temporary:
-                places = _write_tar(temporary, group)
-                facts = {"sha256": sha256_file(temporary), "bytes": temporary.stat().st_size}
-            rows += _rows(name, group, places, videos, split)
-            shards.append({"name": name, "split": split, **facts, "samples": len(group)})
-    with folder.writing(INDEX) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SAMPLES), temporary, compression="zstd")
-        index = sha256_file(temporary)
+    chunks = 0
+    with folder.writing(INDEX) as index_file:
+        with pq.ParquetWriter(index_file, SAMPLES, compression="zstd") as index_rows:
+            for split in (TRAIN, VALIDATION):
+                keys = [key for key in order if (videos[key] in held_out) == (split == VALIDATION)]
+                for group in _groups(keys, load, plan.target_bytes):
+                    name = f"shard-{len(shards):06d}.tar"
+                    with folder.writing(name) as temporary:
+                        places = _write_tar(temporary, group)
+                        facts = {
+                            "sha256": sha256_file(temporary),
+                            "bytes": temporary.stat().st_size,
+                        }
+                    rows = _rows(name, group, places, videos, split)
+                    index_rows.write_table(pa.Table.from_pylist(rows, schema=SAMPLES))
+                    shards.append({"name": name, "split": split, **facts, "samples": len(group)})
+                    chunks += sum(row["chunks"] for row in rows)
+        index = sha256_file(index_file)
     return {
         "schema": MANIFEST_SCHEMA,
         **header,
         "shards": shards,
         "index": {"name": INDEX, "sha256": index},
         "totals": {
-            "samples": len(rows),
+            "samples": len(videos),
             "videos": len(set(videos.values())),
-            "chunks": sum(row["chunks"] for row in rows),
+            "chunks": chunks,
             "bytes": sum(shard["bytes"] for shard in shards),
         },
     }

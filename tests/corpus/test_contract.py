@@ -71,7 +71,7 @@ def test_rows_say_why_they_end() -> None:
     with pytest.raises(ValueError, match="ends its parent"):
         Row("clip", "s", None)
     row = Row("clip", "s", "c", "filtered", "too_short", "1 s", 1.0, {"chunks": 4})
-    stored = row.to_dict("key")
+    stored = row.to_dict("key", "video")
     assert stored["key"] == "key" and stored["chunks"] == 4
     assert Row.from_dict(stored) == row
     assert table_schema(COMMON).names[: len(COMMON)] == COMMON.names

@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,12 @@ class ListStage(CorpusStage[ListConfig]):
 
     def run(
         self,
-        records: Sequence[Record],
+        records: Mapping[str, Record],
         folder: Folder,
         header: dict[str, Any],
         ready: Callable[[], None] = lambda: None,
     ) -> bool:
-        text = json.dumps([header, list(records)], sort_keys=True)
+        text = json.dumps([header, list(records.values())], sort_keys=True)
         store = store_at(folder)
         if store.has("records.json") and store.read_text("records.json") == text:
             return False

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pipeline_fakes import status_of
 
 from corpus.errors import UserError
 from corpus.rows import Row
@@ -95,7 +95,7 @@ def status(make_plan: Any) -> Status:
     folder = plan.layout.root / "runs" / RUN
     folder.mkdir(parents=True)
     (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
-    return Status(RUN, plan, Listing(sources, ignored=2), replay, counts)
+    return status_of(RUN, plan, Listing(sources, ignored=2), replay, counts)
 
 
 def test_nothing_from_outside_becomes_markup(status: Status) -> None:
@@ -164,7 +164,7 @@ def test_an_example_is_of_its_own_level(status: Status) -> None:
     sources = (Source("v.mp4", "", video_id="v"), Source("w.mp4", "", video_id="w"))
     found = Replay(answered=answered)
     counts = conservation.count(sources, status.plan.stages, found)
-    told = replace(status, listing=Listing(sources), found=found, counts=counts).endings
+    told = status_of(RUN, status.plan, Listing(sources), found, counts).endings
     assert [(one.level, one.count, str(one.said[0])) for one in told] == [
         ("videos", 2, "w.mp4: the film has 2 s"),
         ("shots", 1, "v.mp4: the shot has 1 s"),
@@ -180,7 +180,7 @@ def test_an_example_is_of_its_own_level(status: Status) -> None:
 
 def test_a_few_files_are_named_and_no_terminal_is_told_what_to_do() -> None:
     said = tuple(Said(f"{n}\x1b[2J.mp4", "no\nfilm") for n in range(5))
-    assert lines([Ending("videos", "quarantined", "timeout", said)], "c/d") == [
+    assert lines([Ending("videos", "quarantined", "timeout", 5, said)], "c/d") == [
         "5 videos quarantined: timeout (`tv2tv run --retry` does it again)",
         *(
             f"  {n}\N{REPLACEMENT CHARACTER}[2J.mp4: no\N{REPLACEMENT CHARACTER}film"
@@ -251,7 +251,7 @@ def rejected(status: Status, film: Path) -> Status:
     answered = [Answered(i, str(i), "v", ("v",), said, 1) for i, said in enumerate(rows)]
     sources = (Source("ok.mp4", str(film), video_id="v"),)
     found = Replay(answered=answered)
-    return replace(status, listing=Listing(sources), found=found)
+    return status_of(RUN, status.plan, Listing(sources), found, {})
 
 
 def test_rejects_are_shown_by_reason(status: Status, tmp_path: Path) -> None:

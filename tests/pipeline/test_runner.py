@@ -19,9 +19,9 @@ from pipeline.faults import RunError
 from pipeline.lock import Lock
 from pipeline.plan import Cluster, Plan, phases
 from pipeline.progress import PlainView
-from pipeline.replay import replay
 from pipeline.runner import Result, run
 from pipeline.sources import SourceConfig, identify, list_sources
+from pipeline.walk import Tally, slices
 
 MakePlan = Callable[..., Plan]
 Films = Callable[..., Path]
@@ -42,11 +42,10 @@ def counts(plan: Plan, folder: Path) -> conservation.Counts:
     """What the tables say now."""
     config, cache = SourceConfig(), plan.layout.root / "cache"
     listing = identify(list_sources(folder, config), config, cache, rehash=True)
-    stored = [table.read().answers for table in plan.tables]
-    found = replay(plan.stages, listing.records(), stored)
-    levels = conservation.count(listing.sources, plan.stages, found)
-    conservation.check(listing.sources, levels, found)
-    return levels
+    sums = Tally(plan)
+    for part in slices(plan, listing):
+        sums.add(part)
+    return sums.counts
 
 
 @pytest.mark.usefixtures("local_ray")
