@@ -4,7 +4,8 @@ A shot gives windows of ``min_seconds`` to ``max_seconds``; a longer one is spli
 one dropped. Which pictures its clips show follows from the film's timing table
 (`stages.media_time.sample`). One child decodes the film once and passes on these alone, upright,
 with square pixels, HDR mapped to SDR, scaled to cover a size bucket and cropped at the centre. They
-are encoded while they pass by: of an hours-long film one picture is in memory.
+are encoded while they pass by: of an hours-long film one picture is in memory. Where the shots
+stage left a reel (`stages.reels`), the pictures come from there and nothing is decoded.
 
 Reasons:
     filtered: ``too_short`` (the shot's own, with its seconds);
@@ -13,8 +14,8 @@ Reasons:
 """
 
 import math
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -33,7 +34,9 @@ from stages.child import Child, ChildTrouble, twice
 from stages.foreign import Unfit, decoder, decoding_limits
 from stages.media_time import Ticks, chunks_between, read_timing, sample
 from stages.pictures import Frames
-from stages.stage import Context, Record, Resources, StageConfig, VideoStage
+from stages.reels import Reel, Reeled
+from stages.shots import ShotsStage
+from stages.stage import Context, Record, Resources, Stage, StageConfig, VideoStage
 
 LEAF = 8  # ticks that are compared one after the other
 AREA_FROM = 0.5  # scale from which down a mean over the area is taken
@@ -110,6 +113,12 @@ class ClipsStage(VideoStage[ClipsConfig]):
         bounds = (config.min_seconds, config.max_seconds)
         self._least, self._most = map(context.clock.chunks_of, bounds)
 
+    def agree(self, earlier: Mapping[str, Stage[Any]]) -> None:
+        """Films are decoded once, where the shots stage knows what their clips will need."""
+        before = earlier.get("shots")
+        if isinstance(before, ShotsStage):
+            before.ahead = self.reel
+
     @property
     def resources(self) -> Resources:
         return Resources(cpus=1.0, batch=1)
@@ -117,6 +126,12 @@ class ClipsStage(VideoStage[ClipsConfig]):
     def identity(self) -> dict[str, Any]:
         config = self.config.model_dump(mode="json", exclude={"timeout", "memory"})
         return {**config, **self._encoder()}
+
+    def reel(self, record: Record) -> Reel:
+        """A film's pictures as its clips have them."""
+        width, height = bucket(record["width"], record["height"], self.config.buckets)
+        chain = filters(record, width, height, self.config.encoding)
+        return Reel.of(record["video_id"], chain, *piped(self.config.encoding, width, height))
 
     def content(self, record: Record) -> Record:
         """Of a shot its place is read, never what found it."""
@@ -145,14 +160,16 @@ class ClipsStage(VideoStage[ClipsConfig]):
     def _clips(self, record: Record) -> list[Row]:
         pts = read_timing(self.context.media.path(record["timing"]))
         rows, windows = self._windows(record)
-        if not windows:
-            return rows
         try:
+            if not windows:
+                return rows
             return rows + twice(lambda share: self._cut(record, pts, windows, share))
         except ChildTrouble as error:
             return self.end(record, "quarantined", error.reason, str(error))
         except Unfit as error:
             return self.end(record, "failed", error.reason, str(error))
+        finally:
+            self.reel(record).drop()
 
     # -- where ------------------------------------------------------------------------------
 
@@ -178,38 +195,54 @@ class ClipsStage(VideoStage[ClipsConfig]):
     def _cut(
         self, record: Record, pts: Ticks, windows: Sequence["Window"], share: float
     ) -> list[Row]:
-        """Decode the film once and write every window's clip: all of them or none."""
+        """Go through the film once and write every window's clip: all of them or none."""
+        reel = self.reel(record)
         width, height = bucket(record["width"], record["height"], self.config.buckets)
-        chain = filters(record, width, height, self.config.encoding)
         normalisation = {
-            **{"size": [width, height], "fps": self.context.clock.fps, "filters": chain},
+            **{"size": [width, height], "fps": self.context.clock.fps, "filters": reel.chain},
             **self._encoder(),
         }
         shown = [self._shown(record, pts, window) for window in windows]
-        # The last picture too: a film that has another now is not the film that was timed.
-        wanted = np.unique(np.concatenate([*shown, [len(pts) - 1]]))
-        pixels, shape = piped(self.config.encoding, width, height)
-        limits = decoding_limits(record, self.config.timeout, self.config.memory)
         rows = []
         with ExitStack() as files:
-            script = files.enter_context(NamedTemporaryFile("w", prefix="tv2tv-"))
-            script.write(f"select='{picking(pts[wanted].tolist())}',{chain}")
-            script.flush()
-            out = ["-/filter:v", script.name, "-fps_mode", "passthrough"]
-            out += ["-f", "rawvideo", "-pix_fmt", pixels, "-"]
-            child = files.enter_context(Child([*decoder(record), *out], limits.part(share)))
-            film = Film(child, shape, wanted)
+            frames = reel.frames(len(pts))
+            film: Reeled | Film
+            if frames is not None:
+                film = Reeled(frames)
+            else:
+                film = files.enter_context(self._decoded(record, reel, pts, shown, share))
             for window, chosen in zip(windows, shown, strict=True):
                 name = clip_id(record["video_id"], window.start_pts, window.chunks, normalisation)
                 place = self.context.media.writing(self.context.media.clip(name))
                 temporary = files.enter_context(place)
-                frames = (film.at(int(number)) for number in chosen)
-                encode_video(temporary, frames, self.context.clock.fps, self.config.encoding)
+                pictures = (film.at(int(number)) for number in chosen)
+                encode_video(temporary, pictures, self.context.clock.fps, self.config.encoding)
                 columns = self._columns(record, window, name, temporary)
                 columns |= {"width": width, "height": height}
                 rows.append(Row("clip", window.shot, name, columns=columns))
             film.end()
         return rows
+
+    @contextmanager
+    def _decoded(
+        self,
+        record: Record,
+        reel: Reel,
+        pts: Ticks,
+        shown: Sequence[NDArray[np.int64]],
+        share: float,
+    ) -> "Iterator[Film]":
+        """The film from a child that passes on what is shown."""
+        # The last picture too: a film that has another now is not the film that was timed.
+        wanted = np.unique(np.concatenate([*shown, [len(pts) - 1]]))
+        limits = decoding_limits(record, self.config.timeout, self.config.memory)
+        with NamedTemporaryFile("w", prefix="tv2tv-") as script:
+            script.write(f"select='{picking(pts[wanted].tolist())}',{reel.chain}")
+            script.flush()
+            out = ["-/filter:v", script.name, "-fps_mode", "passthrough"]
+            out += ["-f", "rawvideo", "-pix_fmt", reel.pixels, "-"]
+            with Child([*decoder(record), *out], limits.part(share)) as child:
+                yield Film(child, reel.shape, wanted)
 
     def _shown(self, record: Record, pts: Ticks, window: "Window") -> NDArray[np.int64]:
         """Pictures that the frames of a window show."""

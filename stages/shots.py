@@ -13,7 +13,7 @@ Reasons, all of the whole film:
 
 import errno
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -48,6 +48,7 @@ from stages.foreign import Unfit, decoder, decoding_limits
 from stages.libraries import versions
 from stages.media_time import Ticks, first_from, is_sane, write_timing
 from stages.pictures import FLOW_SIZE, Frames
+from stages.reels import Reel
 from stages.stage import Record, Resources, StageConfig, VideoStage, children
 
 # One line per picture, its timestamp in the stream's own ticks.
@@ -55,6 +56,7 @@ _TIMES = [
     *("-fps_mode", "passthrough", "-enc_time_base", "demux"),
     *("-stats_enc_pre_fmt", "{pts}", "-stats_enc_pre"),
 ]
+_AT_ONCE = 32  # pictures that are read together
 _SMALL = f"scale={FLOW_SIZE[0]}:{FLOW_SIZE[1]}:flags=area"
 _PICTURES = ["-vf", _SMALL, "-f", "rawvideo", "-pix_fmt", "bgr24", "-"]
 
@@ -106,7 +108,7 @@ class ShotsStage(VideoStage[ShotsConfig]):
     version = "3"
     level = "shot"
     reads = ("video_id", "stream", "packets", "fps", "time_base", "end_pts")
-    aids = (*VideoStage.aids, "timeline")
+    aids = (*VideoStage.aids, "timeline", "width", "height", "transfer", "matrix")
     makes = "timing"
     Config = ShotsConfig
     writes: ClassVar[pa.Schema] = pa.schema(
@@ -123,6 +125,9 @@ class ShotsStage(VideoStage[ShotsConfig]):
             pa.field("damaged", pa.int64()),  # of those, cut away as damaged or built on damage
         ]
     )
+
+    # Set by the stage that makes clips: what it would have of a film.
+    ahead: Callable[[Record], Reel] | None = None
 
     @property
     def resources(self) -> Resources:
@@ -143,15 +148,21 @@ class ShotsStage(VideoStage[ShotsConfig]):
         return read
 
     def process(self, records: Sequence[Record]) -> list[list[Row]]:
-        return [self._shots(record) for record in records]
+        return [self._answer(record) for record in records]
 
     def advance(self, record: Record, rows: Sequence[Row]) -> list[Record]:
         timing = self.context.media.timing(self.fingerprint, record["video_id"])
         return [{**film, "timing": timing} for film in children(record, rows, "shots", "shot_id")]
 
+    def _answer(self, record: Record) -> list[Row]:
+        rows = self._shots(record)
+        if self.ahead is not None and not any(row.outcome == "ok" for row in rows):
+            self.ahead(record).drop()  # nobody comes for it
+        return rows
+
     def _shots(self, record: Record) -> list[Row]:
         try:
-            decoded = twice(lambda share: self._decode(record, share))
+            decoded = twice(lambda share: self._whole(record, share))
             pts = self._check(record, decoded)
             found = self._given(record, pts) if self.config.given else _between(decoded, len(pts))
             spoilt = decoded.damage.ranges(pts)
@@ -171,8 +182,36 @@ class ShotsStage(VideoStage[ShotsConfig]):
             return self.end(record, "failed", "corrupt", f"{lost}: no shot is left")
         return rows or self.end(record, "filtered", "no_shots", "all of it is black or in transit")
 
-    def _decode(self, record: Record, share: float) -> "Decoded":
-        """Decode every picture once, and look at it unless the shots are given."""
+    def _whole(self, record: Record, share: float) -> "Decoded":
+        """Decode the film; once more where something is damaged, to know what."""
+        decoded = self._reeled(record, share)
+        return self._decode(record, share, telling=True) if decoded.damage.heard else decoded
+
+    def _reeled(self, record: Record, share: float) -> "Decoded":
+        """Decode the film, and leave a reel for its clips where there is room for one."""
+        reel = None if self.ahead is None else self.ahead(record)
+        if reel is None or not reel.has_room(record["packets"]):
+            return self._decode(record, share)
+        try:
+            decoded = self._decode(record, share, reel.output(record["stream"]))
+        except BaseException:
+            reel.drop()
+            raise
+        if decoded.ended.code:  # by the film or by the reel: the film alone will tell
+            reel.drop()
+            return self._decode(record, share)
+        reel.keep()
+        return decoded
+
+    def _decode(
+        self, record: Record, share: float, more: Sequence[str] = (), telling: bool = False
+    ) -> "Decoded":
+        """Decode every picture once, and look at it unless the shots are given.
+
+        Args:
+            more: a further output of the child.
+            telling: the child says where the film is damaged, which costs a fifth more.
+        """
         limits = decoding_limits(record, self.config.timeout, self.config.memory)
         boundaries: list[Boundary] = []
         with tempfile.NamedTemporaryFile(prefix="tv2tv-") as times:
@@ -180,7 +219,8 @@ class ShotsStage(VideoStage[ShotsConfig]):
             if self.config.given:
                 out = ["pipe:1", "-f", "null", "-"]
             damage = Damage()
-            command = [*decoder(record, TELLING_LEVEL), *TELLING, *_TIMES, *out]
+            start = [*decoder(record, TELLING_LEVEL), *TELLING] if telling else decoder(record)
+            command = [*start, *_TIMES, *out, *more]
             with Child(command, limits.part(share), damage) as child:
                 if self.config.given:
                     times.writelines(child.chunks())
@@ -287,11 +327,12 @@ class Shot:
 def _pictures(child: Child) -> Iterator[Frames]:
     """Small BGR pictures as the child makes them."""
     width, height = FLOW_SIZE
-    while True:
-        picture = np.empty((height, width, 3), np.uint8)
-        if child.read_into(picture.reshape(-1).data) < picture.size:
-            return
-        yield picture
+    size = width * height * 3
+    filled = whole = size * _AT_ONCE
+    while filled == whole:
+        pictures = np.empty((_AT_ONCE, height, width, 3), np.uint8)
+        filled = child.read_into(pictures.reshape(-1).data)
+        yield from pictures[: filled // size]
 
 
 def _between(decoded: Decoded, pictures: int) -> list[Shot]:
