@@ -7,7 +7,7 @@ DEMO ?= demo
 INPUT ?=
 UV := uv==0.13.8
 
-.PHONY: setup fix check test test-slow demo bench fuzz lock clean help
+.PHONY: setup fix check test test-slow demo bench bench-pipeline fuzz lock clean help
 
 help:            ## show this list
 	@grep -E '^[a-z-]+: .*## |^[a-z-]+:  .*## ' $(MAKEFILE_LIST) | sed 's/: .*## /\t/' | expand -t 14
@@ -45,6 +45,9 @@ bench: setup     ## what benchmarks/ measures on this machine
 
 fuzz: setup      ## hundreds of broken films through one run; the longest of all checks
 	$(BIN)/python tests/fuzz
+
+bench-pipeline: setup  ## films to segments against decoding and the usual tools; FILMS=folder
+	$(BIN)/python -m benchmarks pipeline $(FILMS)
 
 lock: setup      ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv export --quiet --no-hashes --no-emit-project --no-annotate --no-header \

@@ -257,7 +257,8 @@ def report(rounds: Sequence[Round], films: int) -> str:
             f"here {of(lambda r, n=name: r.cpu[n + ' own'])}"
         )
     lines += [
-        f"  in shots: looking and judging   {of(lambda r: r.cpu['looking'])}",
+        f"  in shots: sizing and writing    {of(lambda r: r.cpu['shots child'] - r.cpu['floor'])}   "
+        f"looking and judging {of(lambda r: r.cpu['looking'])}",
         f"  in clips: encoding              {of(_encoding)}   reading pipes {of(_reading)}",
         f"  in segments: decoding clips     {of(lambda r: r.cpu['decoding clips'])}",
     ]
@@ -266,12 +267,12 @@ def report(rounds: Sequence[Round], films: int) -> str:
         starts = f"{first.cpu['start']:.2f}"
         lines += [
             f"detect-{detector}: the command    {of(lambda r, c=command: r.cpu[c])}, "
-            f"its {films} starts {starts} each; F1 {first.f1(command):.3f}",
+            f"of which starting {starts}; F1 {first.f1(command):.3f}",
             f"  the stage with {detector}       {of(lambda r, s=stage: r.cpu[s])}; "
             f"F1 {first.f1(stage):.3f}",
             f"  stage / command                 "
             f"{of(lambda r, s=stage, c=command: r.share(s, c))}; less the command's starts "
-            f"{of(lambda r, s=stage, c=command: r.cpu[s] / (r.cpu[c] - films * r.cpu['start']))}",
+            f"{of(lambda r, s=stage, c=command: r.cpu[s] / (r.cpu[c] - r.cpu['start']))}",
             f"  path / (normalise + command)    {of(lambda r, d=detector: path(r) / tools(r, d))}",
         ]
     return "\n".join(lines) + "\n"
