@@ -47,7 +47,8 @@ class Look:
 
 
 def check_nodes(plan: Plan, place: Store, records: Sequence[Record]) -> None:
-    """Have every node look at the corpus, the inputs and its own tools.
+    """Have every node look at the corpus, the inputs and its own tools: also a head without CPUs,
+    since tasks that need none may run there.
 
     Args:
         place: the run's folder in the corpus; a file per node is left in its ``nodes/``.
@@ -60,7 +61,7 @@ def check_nodes(plan: Plan, place: Store, records: Sequence[Record]) -> None:
     place.write_text("nodes/driver", token)
     stages = tuple((stage, stage.fingerprint) for stage in plan.stages)
     look = Look(place, "nodes/driver", token, _some_inputs(records), stages)
-    nodes = [node for node in ray.nodes() if node["Alive"] and _works(node)]
+    nodes = [node for node in ray.nodes() if node["Alive"]]
     asked = {_name(node): _ask(node["NodeID"], look) for node in nodes}
     troubles = {name: trouble for name, ref in asked.items() if (trouble := _answer(ref))}
     for node in nodes:
@@ -163,11 +164,6 @@ def _appears(place: Store, name: str) -> bool:
             return False
         time.sleep(0.5)
     return True
-
-
-def _works(node: dict[str, Any]) -> bool:
-    """A head that only leads has no CPUs, and no worker ever runs there."""
-    return any(node["Resources"].get(kind, 0) > 0 for kind in ("CPU", "GPU"))
 
 
 def _name(node: dict[str, Any]) -> str:
