@@ -11,6 +11,7 @@ remote video that a manifest lists has the timeline that its row names, or none.
 
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -44,7 +45,8 @@ from stages.stage import Record
 LISTING = "inputs.parquet"
 CACHE = "sources.parquet"
 TIMELINE_SUFFIX = ".timeline.jsonl"
-SAVE_EVERY = 256  # newly hashed files between two saves of the cache
+BATCH = 256  # files that are asked for at once
+SAVE_SECONDS = 10.0  # about as much of naming may be lost in a kill
 MEDIA_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg"),
     *(".wmv", ".asf", ".flv", ".f4v", ".3gp", ".ogv", ".mxf", ".vob", ".y4m"),
@@ -231,17 +233,19 @@ def identify(listing: Listing, config: SourceConfig, cache: Folder, *, rehash: b
     unless ``rehash``.
     Of files with the same bytes the first in order stays; the others end as ``duplicate``.
     """
-    table = store_at(cache)
-    known = _Cache.of([] if rehash else _read_cache(table))
+    known = _Cache(store_at(cache))
+    if rehash:
+        known.forget(listing.sources)
     fetch = Fetcher(config.remote)
     named: list[Source] = []
     far = any(is_remote(source.path) for source in listing.sources)
     with ThreadPoolExecutor(config.remote.downloads if far else config.hash_workers) as pool:
-        for start in range(0, len(listing.sources), SAVE_EVERY):
-            batch = listing.sources[start : start + SAVE_EVERY]
-            fresh = list(pool.map(lambda source: _identify(source, known, fetch), batch))
-            named += fresh
-            _remember(table, fresh, forget=rehash)
+        for start in range(0, len(listing.sources), BATCH):
+            batch = listing.sources[start : start + BATCH]
+            for source in pool.map(lambda source: _identify(source, known, fetch), batch):
+                named.append(source)
+                known.remember(source)
+    known.save()
     return replace(listing, sources=tuple(_without_duplicates(named)))
 
 
@@ -422,15 +426,15 @@ def _hash(source: Source, known: "_Cache") -> Source:
             return source.ended("failed", "unreadable", "it is not an ordinary file")
         if stat.st_size == 0:
             return source.ended("failed", "empty", "the file has no bytes")
-        stamp = (source.path, source.size, source.mtime_ns)
-        return replace(source, video_id=known.near.get(stamp) or video_id(path))
+        before = known.near(source.path, source.size, source.mtime_ns)
+        return replace(source, video_id=before or video_id(path))
     except OSError as error:
         return source.ended("failed", "unreadable", str(error.strerror or error))
 
 
 def _identify_far(source: Source, known: "_Cache", fetch: Fetcher) -> Source:
     try:
-        found = fetch.look(source.path, known.far.get(stored(source.path)))
+        found = fetch.look(source.path, known.far(source.path))
     except Refused as error:
         return source.ended("failed", error.reason, str(error))
     except OSError as error:
@@ -456,23 +460,51 @@ def _without_duplicates(sources: Iterable[Source]) -> Iterator[Source]:
             yield source
 
 
-@dataclass(frozen=True)
 class _Cache:
     """What was named before: local files by path, size and mtime; remote ones by URI."""
 
-    near: dict[tuple[str, int, int], str]
-    far: dict[str, Known]
+    def __init__(self, table: Store) -> None:
+        self._table = table
+        self._rows = {_place(row): row for row in _read_cache(table)}
+        self._saved, self._changed = time.monotonic(), False
 
-    @staticmethod
-    def of(rows: Iterable[dict[str, Any]]) -> "_Cache":
-        found = _Cache({}, {})
-        for row in rows:
-            path, stamp = row["path"], (row["size"], row["mtime_ns"])
-            if is_remote(path):
-                found.far[path] = Known(*stamp, row["version"], row["video_id"])
-            else:
-                found.near[path, *stamp] = row["video_id"]
-        return found
+    def near(self, path: str, size: int, mtime_ns: int) -> str | None:
+        """Name of a local file in this state."""
+        row = self._rows.get((path, size, mtime_ns))
+        return None if row is None else row["video_id"]
+
+    def far(self, uri: str) -> Known | None:
+        """A remote file as it was last."""
+        row = self._rows.get((stored(uri), -1, -1))
+        if row is None:
+            return None
+        return Known(row["size"], row["mtime_ns"], row["version"], row["video_id"])
+
+    def forget(self, sources: Iterable[Source]) -> None:
+        """Forget all that is known of these files."""
+        paths = {stored(source.path) for source in sources}
+        self._rows = {place: row for place, row in self._rows.items() if place[0] not in paths}
+        self._changed = True
+
+    def remember(self, source: Source) -> None:
+        """Add what was found, and save it now and then: to write all of it takes its time."""
+        tells = source.version is not None or not is_remote(source.path)
+        if source.video_id is None or not tells:
+            return
+        row = {name: getattr(source, name) for name in _CACHE.names}
+        row["path"] = stored(source.path)
+        self._changed |= self._rows.get(_place(row)) != row
+        self._rows[_place(row)] = row
+        if time.monotonic() - self._saved > SAVE_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        if not self._changed:
+            return
+        rows = [row for _, row in sorted(self._rows.items())]
+        with self._table.writing(CACHE) as temporary:
+            pq.write_table(pa.Table.from_pylist(rows, schema=_CACHE), temporary)
+        self._saved, self._changed = time.monotonic(), False
 
 
 def _read_cache(table: Store) -> list[dict[str, Any]]:
@@ -485,22 +517,6 @@ def _read_cache(table: Store) -> list[dict[str, Any]]:
             f"{table.place(CACHE)} cannot be read ({error}): delete this file and run again; "
             "all inputs are then read anew to name them"
         ) from error
-
-
-def _remember(table: Store, sources: Iterable[Source], *, forget: bool) -> None:
-    """Add what was found to the cache; ``forget`` replaces what it says of these files."""
-    before = {_place(row): row for row in _read_cache(table)}
-    rows = (
-        {**{name: getattr(s, name) for name in _CACHE.names}, "path": stored(s.path)}
-        for s in sources
-        if s.video_id and (s.version is not None or not is_remote(s.path))
-    )
-    fresh = {_place(row): row for row in rows}
-    if all(before.get(place) == row for place, row in fresh.items()) and not forget:
-        return
-    merged = [row for _, row in sorted({**before, **fresh}.items())]
-    with table.writing(CACHE) as temporary:
-        pq.write_table(pa.Table.from_pylist(merged, schema=_CACHE), temporary)
 
 
 def _place(row: dict[str, Any]) -> tuple[str, int, int]:
