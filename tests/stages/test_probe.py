@@ -1,5 +1,6 @@
 """The probe tells what is in a file, and believes no name and no header."""
 
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -135,6 +136,16 @@ def test_a_stream_may_begin_midway(tmp_path: Path) -> None:
         film = Film(container.streams.video[0])
         film.read(Stumbling(container))  # type: ignore[arg-type]
     assert len(film.times) == 60
+
+
+def test_a_header_may_point_before_the_beginning_of_the_file(tmp_path: Path) -> None:
+    """Found by fuzzing: libav follows it, and Python's files raise an OSError then."""
+    from stages.probe_child import Bytes
+
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    with Bytes(io.FileIO(path)) as file:
+        assert file.seek(-5) < 0 and file.seek(2) == 2 and file.read() == b"c"
 
 
 def test_a_missing_file_says_nothing_about_its_bytes(tmp_path: Path) -> None:
