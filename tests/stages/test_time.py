@@ -309,7 +309,8 @@ def real_film(folder: Path, path: Path) -> None:
             for offset in near:
                 moved[offset].append(far[offset] - right)
     worse = {offset: float(np.mean(by)) for offset, by in moved.items() if offset}
-    assert min(worse.values()) > 0, (path.name, worse)
+    assert min(worse.values()) > -0.01, (path.name, worse)  # slides look the same for long
+    assert max(worse.values()) > 0.05, (path.name, worse)
 
 
 @pytest.mark.parametrize("name", QUICK)
