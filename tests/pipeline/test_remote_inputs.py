@@ -2,7 +2,8 @@
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -15,10 +16,24 @@ from corpus.errors import UserError
 from corpus.ids import sha256_bytes
 from corpus.remote import cache_folder
 from corpus.store import store_at
-from pipeline import remote_inputs
+from pipeline import conservation, remote_inputs
 from pipeline.addresses import RemoteConfig
+from pipeline.faults import RunError
+from pipeline.plan import Plan
+from pipeline.progress import PlainView
 from pipeline.remote_inputs import Fetcher, split_glob, stored
-from pipeline.sources import Listing, Source, SourceConfig, identify, list_sources, write_listing
+from pipeline.replay import Replay
+from pipeline.runner import run
+from pipeline.sources import (
+    LISTING,
+    Listing,
+    Source,
+    SourceConfig,
+    identify,
+    list_sources,
+    read_listing,
+    write_listing,
+)
 
 OPEN = RemoteConfig(private_addresses=True, timeout=5.0)
 
@@ -227,6 +242,24 @@ class TestNaming:
         given = manifest(tmp_path, {"uri": film.path, "timeline": film.timeline})
         (lost,) = named(given, tmp_path).sources
         assert (lost.outcome, lost.reason) == ("failed", "timeline")
+
+
+def test_a_run_says_what_it_had_to_leave_and_counts_it(
+    make_plan: Callable[..., Plan], web: Web, view: PlainView, tmp_path: Path
+) -> None:
+    web.status("/later.mp4", 503)
+    given = manifest(tmp_path, {"uri": web.url("/later.mp4")}, {"uri": web.url("/none.mp4")})
+    plan = make_plan()
+    plan = replace(plan, recipe=plan.recipe.model_copy(update={"source": config()}))
+    with pytest.raises(RunError, match=r"1 records are left(.|\n)*later\.mp4.*503"):
+        run(plan, given, view)
+    (listing,) = [name for name in plan.layout.runs.names() if name.endswith(LISTING)]
+    found = read_listing(plan.layout.runs.at(listing.partition("/")[0]))
+    videos = conservation.count(found.sources, plan.stages, Replay())["videos"].to_json()
+    assert videos == {
+        **{"inputs": 2, "ok": 0, "pending": 1, "failed": {"not_found": 1}},
+        **{"filtered": {}, "quarantined": {}},
+    }
 
 
 class TestAtHand:
