@@ -257,8 +257,8 @@ def report(rounds: Sequence[Round], films: int) -> str:
             f"here {of(lambda r, n=name: r.cpu[n + ' own'])}"
         )
     lines += [
-        f"  in shots: sizing and writing    {of(lambda r: r.cpu['shots child'] - r.cpu['floor'])}   "
-        f"looking and judging {of(lambda r: r.cpu['looking'])}",
+        f"  in shots: sizing, writing       {of(lambda r: r.cpu['shots child'] - r.cpu['floor'])}",
+        f"  in shots: looking and judging   {of(lambda r: r.cpu['looking'])}",
         f"  in clips: encoding              {of(_encoding)}   reading pipes {of(_reading)}",
         f"  in segments: decoding clips     {of(lambda r: r.cpu['decoding clips'])}",
     ]
