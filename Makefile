@@ -7,7 +7,7 @@ DEMO ?= demo
 INPUT ?=
 UV := uv==0.13.8
 
-.PHONY: setup fix check test test-slow demo bench bench-pipeline fuzz lock clean help
+.PHONY: setup fix check test test-slow demo bench bench-pipeline fuzz chaos lock clean help
 
 help:            ## show this list
 	@grep -E '^[a-z-]+: .*## |^[a-z-]+:  .*## ' $(MAKEFILE_LIST) | sed 's/: .*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ demo: setup      ## footage -> corpus -> training -> film -> page; INPUT=folder 
 
 bench: setup     ## what benchmarks/ measures on this machine
 	$(BIN)/python -m benchmarks
+
+chaos: setup     ## twenty runs that are killed, filled up and made to raise; then all must be there
+	$(BIN)/python -m pytest tests/pipeline/test_chaos.py -m slow -s
 
 fuzz: setup      ## hundreds of broken films through one run; the longest of all checks
 	$(BIN)/python tests/fuzz
