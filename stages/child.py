@@ -73,8 +73,8 @@ class Ended:
             return "timeout"
         if self.how == "crashed" and self.code == signal.SIGKILL:
             return "memory"  # not by us, and nobody else kills: the system was out of memory
-        if self.code and any(sign in self.stderr for sign in _OUT_OF_MEMORY):
-            return "memory"
+        if any(sign in self.stderr for sign in _OUT_OF_MEMORY):
+            return "memory"  # also where it went on: it then left out what it had no memory for
         unread = any(sign in self.stderr for sign in _UNREAD)
         return "crash" if unread or self.how == "crashed" else None
 

@@ -178,6 +178,8 @@ def test_every_timeline_that_we_write_can_be_read(
     [
         ("{", "line 2"),
         ('{"kind": "shot"}', "expected kind, start, end"),
+        ('{"kind": "shot", "start": 1' + "0" * 400 + "}", "expected kind, start, end"),
+        ("[" * 100_000, "expected kind, start, end"),
         ('{"kind": "scene", "start": 0, "end": 1}', "none of shot"),
         ('{"kind": "shot", "start": 2, "end": 1}', "no stretch"),
         ('{"kind": "shot", "start": 0, "end": NaN}', "no stretch"),

@@ -46,6 +46,12 @@ def test_a_disk_that_fails_is_trouble_though_the_child_ends_well() -> None:
     assert ended.trouble is None
 
 
+def test_want_of_memory_is_trouble_though_the_child_goes_on() -> None:
+    code = "import os, sys; sys.stderr.write('[dec] ' + os.strerror(12)); print('fewer pictures')"
+    ended, _ = run(python(code), LIMITS)
+    assert (ended.how, ended.code, ended.trouble) == ("exited", 0, "memory")
+
+
 def test_arguments_are_never_a_shell_line(tmp_path: Path) -> None:
     name = f"$(touch {tmp_path}/bad); -x\n'"
     _, out = run([*python("import sys; sys.stdout.write(sys.argv[1])"), name], LIMITS)
