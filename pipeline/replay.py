@@ -4,7 +4,8 @@
 `Stage.advance`; where rows are missing, the record waits. Resume is "run what waits", status is
 "count what was met", and the shards stage reads what finished: one function for all three.
 
-A gate (`stages.stage.GateStage`) has no stored rows: it judges what has arrived there, each time.
+A gate (`stages.stage.GateStage`) has no stored rows: where it was not asked before, it judges what
+has arrived there.
 
 Rows whose media file is gone count as missing: they are *stale*. So do quarantined ones, if asked.
 """
@@ -89,7 +90,11 @@ def replay(
     """
     found = Replay()
     there = [stage.context.media.store.glance() for stage in stages]
-    gates = {at: stage for at, stage in enumerate(stages) if isinstance(stage, GateStage)}
+    gates = {
+        at: stage
+        for at, stage in enumerate(stages)
+        if isinstance(stage, GateStage) and not stored[at]
+    }
     arrived = [(record, True) for record in records]
     start = 0
     for stop in (*gates, len(stages)):

@@ -18,8 +18,9 @@ from pipeline import conservation
 from pipeline.endings import Ending, endings, joined
 from pipeline.plan import Plan
 from pipeline.replay import Replay, replay, unit_id
-from pipeline.shelf import ALL, Shelf, ranges
+from pipeline.shelf import Shelf, ranges
 from pipeline.sources import Listing, Source
+from pipeline.tables import Answers
 from stages.stage import GateStage, Record
 
 SLICE_ROWS = 50_000  # of all tables together: some tens of MiB as Python objects
@@ -41,24 +42,42 @@ class Slice:
 def slices(plan: Plan, listing: Listing, *, retry: bool = False) -> Iterator[Slice]:
     """Every listed file in one slice, whose size is about `SLICE_ROWS`, or one video.
 
-    With a gate in the plan there is one slice for all.
+    A gate judges all at once: what it reads of every clip is gathered before, slice by slice.
     """
     shelves = [Shelf(table) for table in plan.tables]
     videos = sorted(one.video_id for one in listing.sources if one.outcome == "ok" and one.video_id)
     weights = [[(video, 1) for video in videos], *(shelf.weights() for shelf in shelves)]
-    gated = any(isinstance(stage, GateStage) for stage in plan.stages)  # it judges all at once
-    within = [ALL] if gated else ranges(weights, SLICE_ROWS)
+    within = ranges(weights, SLICE_ROWS)
     starts = [low for low, _ in within]
     groups: list[list[Source]] = [[] for _ in within]
     for source in listing.sources:
         video = source.video_id if source.outcome == "ok" else None
         groups[bisect_right(starts, video or "") - 1].append(source)
-    for span, sources in zip(within, groups, strict=True):
-        records = [source.record() for source in sources if source.outcome == "ok"]
+    gates = {at: stage for at, stage in enumerate(plan.stages) if isinstance(stage, GateStage)}
+    decided: dict[int, Answers] = {}
+
+    def walked(number: int, stop: int) -> tuple[Replay, list[int]]:
+        """One slice up to a stage."""
+        records = [source.record() for source in groups[number] if source.outcome == "ok"]
         listed = [record["video_id"] for record in records]
-        answers = [shelf.answers(span, listed) for shelf in shelves]
-        found = replay(plan.stages, records, answers, retry=retry)
-        yield Slice(sources, found, [len(one) for one in answers])
+        answers = [
+            decided[at] if at in decided else shelf.answers(within[number], listed)
+            for at, shelf in enumerate(shelves[:stop])
+        ]
+        found = replay(plan.stages[:stop], records, answers, retry=retry)
+        return found, [0 if at in decided else len(one) for at, one in enumerate(answers)]
+
+    for at, gate in gates.items():
+        arrived = {
+            gate.key(record): gate.content(record)
+            for number in range(len(within))
+            for record in walked(number, at)[0].finished
+        }
+        rows = gate.process(list(arrived.values()))
+        decided[at] = dict(zip(arrived, rows, strict=True))
+    for number, sources in enumerate(groups):
+        found, durable = walked(number, len(plan.stages))
+        yield Slice(sources, found, durable)
 
 
 @dataclass

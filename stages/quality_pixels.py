@@ -62,10 +62,10 @@ def _smaller(frame: Frames, size: tuple[int, int]) -> Frames:
     height, width = frame.shape
     while min(width // size[0], height // size[1]) >= 2:
         width, height = width // 2, height // 2
-        frame = cv2.resize(
-            frame[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA
-        )
-    return cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR)
+        whole = frame[: 2 * height, : 2 * width]
+        halved = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
+        frame = np.asarray(halved, np.uint8)
+    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def scores(luma: Frames, small: Frames, rate: float) -> dict[str, float]:

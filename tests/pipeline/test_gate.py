@@ -10,7 +10,7 @@ import pytest
 from pipeline_fakes import FakeConfig
 
 from corpus.rows import Row
-from pipeline import conservation
+from pipeline import conservation, walk
 from pipeline.endings import endings
 from pipeline.plan import Cluster, Plan, phases
 from pipeline.progress import PlainView
@@ -119,7 +119,12 @@ def test_only_what_passed_waits_behind_a_gate(plan: Plan, films: Films, tmp_path
 
 @pytest.mark.usefixtures("local_ray")
 def test_what_a_gate_holds_back_is_never_worked_on_and_comes_back_unharmed(
-    plan: Plan, films: Films, view: PlainView, calls: Callable[[], dict[str, int]]
+    plan: Plan,
+    films: Films,
+    view: PlainView,
+    calls: Callable[[], dict[str, int]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     folder = films(a=OTHER, b=OTHER, c=OTHER)
     done = run(plan, folder, view)
@@ -132,6 +137,9 @@ def test_what_a_gate_holds_back_is_never_worked_on_and_comes_back_unharmed(
     again = run(plan, folder, view)
     assert calls() == {"segments": 1, "words": 1, "latents": 1}, "the next of them takes its place"
     assert again.counts["clips"].ok == 1
+    monkeypatch.setattr(walk, "SLICE_ROWS", 1)
+    parts = list(walk.slices(plan, listed(folder, tmp_path)))
+    assert len(parts) > 1 and sum(len(part.found.finished) for part in parts) == 1
     plan = Plan(plan.recipe, plan.layout, [*plan.stages[:AT], *plan.stages[AT + 1 :]], [])
     assert phases(plan.stages, Cluster(100, 0, 4)) == [range(0, 6)]
 

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from pipeline_fakes import status_of
 from rich.console import Console
+from typer.testing import CliRunner
 
 from corpus.errors import UserError
 from corpus.rows import Row
+from pipeline.cli import app
 from pipeline.plan import make_plan
 from pipeline.recipe import load_recipe
-from pipeline.replay import Answered, Replay
+from pipeline.replay import Answered, Replay, Waiting
 from pipeline.sources import Listing
 from pipeline.status import Status
 from pipeline.sweep import Kept, histograms, likeness, sweeps
@@ -57,7 +59,8 @@ def status(tmp_path: Path, signatures: dict[str, str]) -> Any:
             answer("quality", name, Row("clip", None, name, columns=columns))
         lost = Row("clip", None, "e", "failed", "not_finite", columns={"quality": [("motion", 9)]})
         answer("quality", "e", lost, 0)
-        answer("filters", "a", Row("clip", None, "a", "filtered", "frozen", "", 1.0), 0)
+        if "filters" in positions:
+            answer("filters", "a", Row("clip", None, "a", "filtered", "frozen", "", 1.0), 0)
         for name, clip, words in SEGMENTS:
             answer("segments", clip, Row("segment", clip, name, columns={"a": 0, "b": 8}))
             scores = {"scores": [("words", words), ("new", 1.0)]}
@@ -149,3 +152,16 @@ def test_a_corpus_without_scores_says_so(tmp_path: Path) -> None:
     empty = status_of("run", plan, Listing([], 0), Replay(), {})
     assert "no clips have scores" in shown(tell(empty, "clips", None))
     assert histograms(empty) == []
+    record = Waiting(0, "k", "v", ("v",), {})
+    waits = status_of("run", plan, Listing([], 0), Replay(waiting=[record]), {})
+    assert "1 records wait" in shown(tell(waits, "segments", None))
+
+
+def test_the_command(status: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("pipeline.status.read_status", lambda corpus: status())
+    asked = CliRunner().invoke(app, ["sweep", str(tmp_path), "clips", "--score", "motion"])
+    assert asked.exit_code == 0 and "quantile" in asked.output
+    machine = CliRunner().invoke(app, ["sweep", str(tmp_path), "segments", "--json"])
+    found = json.loads(machine.output)
+    assert [one["score"] for one in found["scores"]] == ["new", "words"]
+    assert found["scores"][1]["kept"] == {"count": 2, "seconds": 4.0}
