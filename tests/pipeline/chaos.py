@@ -38,6 +38,7 @@ LEAVE_SECONDS = 30.0  # in which processes of runs that ended must be gone
 AGENT = re.compile(r"ray::(Dashboard|RuntimeEnv)Agent").match
 SIGNALS = {"driver": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
 BALLAST = "ballast"
+OF_RAY = (OWN_FOLDER, "ray", "pymp-")  # beginnings of its names in the temporary folder
 RUN_SECONDS = 240.0
 LOOK_SECONDS = 0.05
 DISK = "size=64m"
@@ -258,7 +259,7 @@ class Round:
         left += [path for path in self.corpus.glob("*lock.json") if path.is_file()]
         left += self.corpus.glob("runs/*/notes/*/attempts/*")
         # What Ray had there goes when the next run starts one; perhaps none was needed any more.
-        left += [p for p in self.temporary.iterdir() if not p.name.startswith(OWN_FOLDER)]
+        left += [p for p in self.temporary.iterdir() if not p.name.startswith(OF_RAY)]
         assert not left, self.told(f"left behind: {left}")
         shutil.rmtree(self.temporary, ignore_errors=True)
 
