@@ -1,4 +1,5 @@
-"""How far `tv2tv plan` is off: half of a folder's films is tried, the other half is predicted.
+"""How far `tv2tv plan` is off: half of a folder's films is tried, and the other half predicted; and
+all of it is, from a half that is drawn as `tv2tv plan` draws its sample.
 
 ``python -m benchmarks plan FOLDER [RECIPE [FILE.json]]`` takes all films of FOLDER through the
 stages once, then draws many halves; FILE.json gets what was measured. With ``time`` as the first
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from pipeline.estimate import Facts
+from pipeline.estimate import Estimate, Facts, draw
 from pipeline.forecast import Bench, Films, Totals, Work, forecast
 from pipeline.plan import make_plan
 from pipeline.progress import PlainView
@@ -48,23 +49,36 @@ def measure(folder: Path, recipe: str) -> Films:
     )
 
 
-def errors(films: Films, media: Sequence[str], splits: int, seed: int = 0) -> dict[str, Any]:
-    """Relative errors and whether the interval held, by quantity, over random halves."""
-    random = np.random.default_rng(seed)
+Errors = dict[str, list[tuple[float, bool]]]
+
+
+def errors(films: Films, media: Sequence[str], splits: int, *, drawn: bool = False) -> Errors:
+    """Relative errors and whether the interval held, by quantity.
+
+    Args:
+        drawn: all films are predicted from such halves as a plan draws, and not the other half from
+            any half.
+    """
     names = sorted(films.sums)
-    found: dict[str, list[tuple[float, bool]]] = {}
-    for _ in range(splits):
-        tried = set(random.permutation(names)[: len(names) // 2].tolist())
-        for name, told, truth in predicted(films, media, tried):
+    half = len(names) // 2
+    found: Errors = {}
+    for seed in range(splits):
+        order = np.random.default_rng(seed).permutation(len(names)).tolist()
+        if drawn:
+            order = draw([films.facts[name] for name in names], half, seed)
+        tried = {names[i] for i in order[:half]}
+        others = names if drawn else [name for name in names if name not in tried]
+        for name, told, truth in predicted(films, media, tried, others):
             low, high = told.low, told.high
             held = low is not None and high is not None and low <= truth <= high
             found.setdefault(name, []).append((told.value / truth - 1, held))
     return found
 
 
-def predicted(films: Films, media: Sequence[str], tried: set[str]) -> list[tuple[str, Any, float]]:
-    """(quantity, estimate, truth) of the films that were not tried."""
-    others = [name for name in films.sums if name not in tried]
+def predicted(
+    films: Films, media: Sequence[str], tried: set[str], others: Sequence[str]
+) -> list[tuple[str, Estimate, float]]:
+    """(quantity, estimate, truth) of ``others``, from those that were tried."""
     half = replace(
         films,
         sums={name: films.sums[name] for name in tried},
@@ -111,8 +125,14 @@ def main(arguments: list[str]) -> None:
     if len(arguments) > 2:
         text = json.dumps(to_json(films, media), indent=1, sort_keys=True)
         Path(arguments[2]).write_text(text + "\n", encoding="utf-8")
-    sys.stdout.write(f"{len(films.sums)} films, {SPLITS} random halves\n")
-    for name, pairs in errors(films, media, SPLITS).items():
+    sys.stdout.write(f"{len(films.sums)} films: the other half, from {SPLITS} random halves\n")
+    _print(errors(films, media, SPLITS))
+    sys.stdout.write(f"all films, from {SPLITS} halves as a plan draws them\n")
+    _print(errors(films, media, SPLITS, drawn=True))
+
+
+def _print(found: Errors) -> None:
+    for name, pairs in found.items():
         off = np.abs([error for error, _ in pairs])
         held = np.mean([one for _, one in pairs])
         sys.stdout.write(

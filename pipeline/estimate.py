@@ -1,12 +1,11 @@
 """Estimates: from a few films that were tried to all that are listed, with intervals.
 
 For every quantity y (clips, bytes, seconds of a stage ...) a film is taken to give
-``y = b . x + noise``. In x are one or two numbers that are cheap to know, of these: one per film,
-its seconds, the geometric mean of its bytes and seconds; and for what comes after filters that drop
-what stands still: one per film that moves, its moving seconds, the clips these would give without
-cuts. No b is negative, and the noise of a film has a variance that grows with its seconds. With
-seconds alone this is the ratio estimator (sum of y over sum of seconds); the constant per film is
-what short films need. Intervals come from a bootstrap over the tried films, widened by Student's t
+``y = b . x + noise``. In x are one or two numbers that are cheap to know: for what every film goes
+through, one per film and its seconds; for what comes after filters that drop what stands still, its
+moving seconds, or the clips that these would give without cuts. No b is negative, and the noise of
+a film has a variance that grows with its seconds. With one number this is the ratio estimator (sum
+of y over sum of x). Intervals come from a bootstrap over the tried films, widened by Student's t
 for few of them, plus the noise of the films to come.
 """
 
@@ -22,11 +21,11 @@ from scipy.stats import t as student
 REPLICATES = 400
 LEVEL = 0.95
 LEAST = 4  # tried films for an interval
-COLUMNS = ("films", "seconds", "mixed", "live", "moving", "windows")
+COLUMNS = ("films", "seconds", "mixed", "moving", "windows")
 Uses = tuple[str, ...]
 ALL: Uses = ("films", "seconds")  # what is done to every film
-MOVING: Uses = ("live", "moving")  # what is done to what moves
-CLIPS: Uses = ("windows", "moving")
+MOVING: Uses = ("moving",)  # what is done to what moves
+CLIPS: Uses = ("windows",)
 MIXED: Uses = ("mixed",)
 Array = NDArray[np.float64]
 
@@ -53,7 +52,7 @@ class Facts:
         if not self.seconds:
             return np.zeros(len(COLUMNS))
         mixed = math.sqrt(max(self.size, 0) * self.seconds)
-        moving = (float(self.moving > 0), self.seconds * self.moving, self.windows * self.moving)
+        moving = (self.seconds * self.moving, self.windows * self.moving)
         return np.array([1.0, self.seconds, mixed, *moving])
 
 

@@ -76,6 +76,7 @@ class Forecast:
     Attributes:
         listed: files in the input; ``done``: of these, finished already in the corpus.
         probed, tried: files looked into, films taken through all stages.
+        ended: of those probed, files that ended there, or have the same bytes as another.
         seconds: of film in all that is left to do.
         made: shots, clips, segments, tokens and bytes, by name, of what is left to do; shards hold
             all clips of a corpus and are written anew, but what is done is not counted here.
@@ -89,6 +90,7 @@ class Forecast:
     done: int
     probed: int
     tried: int
+    ended: int
     workers: int
     seconds: Estimate
     made: dict[str, Estimate]
@@ -100,7 +102,7 @@ class Forecast:
 
     def to_json(self) -> dict[str, Any]:
         """For machines."""
-        plain = ("recipe", "listed", "done", "probed", "tried", "workers")
+        plain = ("recipe", "listed", "done", "probed", "tried", "ended", "workers")
         one = ("seconds", "cpu_total", "wall")
         many = ("made", "cpu_hours", "gpu_hours")
         ended = [
@@ -423,6 +425,7 @@ def _predict(
         done=work.done,
         probed=len(facts),
         tried=len(bench.tried),
+        ended=sum(not one.seconds for one in facts.values()),
         workers=workers,
         seconds=totals.of("seconds", stages[0].name).estimate,
         made={name: one.estimate for name, one in made.items()},
@@ -467,6 +470,8 @@ def notes(found: Forecast) -> list[str]:
     told = [f"from {found.tried} films that were tried; 95 times in 100 the truth lies in between"]
     if found.wall.low is None:
         told.append(f"fewer than {LEAST} films could be tried: too few to say how far it is off")
+    if found.ended:
+        told.append(f"{found.ended} of {found.probed} probed files are no film, unfit, or copies")
     ended = [f"{one.count} {one.level} {one.outcome}: {one.reason}" for one in found.endings]
     return told + ([f"in the sample: {'; '.join(ended)}"] if ended else [])
 
