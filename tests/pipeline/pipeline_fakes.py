@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,8 @@ class _Fake(Stage[FakeConfig]):
             raise ValueError("it did not work here")
         if what == "away" and not better:
             raise OSError(errno.ESTALE, "the mount is away")
+        if what == "slow":
+            time.sleep(0.5)
         if what == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
 
