@@ -34,9 +34,9 @@ def main(arguments: list[str]) -> None:
 
 
 def _plan(corpus: Path) -> Any:
+    from conftest import FakeRecipe, ListConfig, ListStage
     from pipeline_fakes import STAGES, FakeConfig
 
-    from conftest import FakeRecipe, ListConfig, ListStage
     from corpus import layout
     from corpus.clock import Clock
     from pipeline.plan import Plan

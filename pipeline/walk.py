@@ -23,7 +23,7 @@ from pipeline.sources import Listing, Source
 from pipeline.tables import Answers
 from stages.stage import GateStage, Record
 
-SLICE_ROWS = 50_000  # of all tables together: some tens of MiB as Python objects
+SLICE_ROWS = 20_000  # of all tables together: some tens of MiB as Python objects
 
 
 @dataclass(frozen=True)
