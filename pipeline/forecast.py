@@ -199,17 +199,19 @@ def _standing(recipe: Recipe, corpus: Path | str) -> dict[tuple[str, int, int], 
     if not plan.layout.store.has(layout.HEADER):
         return {}
     sources: dict[str, Source] = {}
+    stamps: dict[tuple[str, int, int], str] = {}  # copies share the standing of their film
     runs = plan.layout.runs
     for name in (name for name in runs.names() if name.endswith(f"/{LISTING}")):
         listed = read_listing(runs.at(name.removesuffix(f"/{LISTING}"))).sources
         sources |= {s.video_id: s for s in listed if s.video_id and s.outcome == "ok"}
+        stamps |= {_stamp(s): s.video_id for s in listed if s.video_id}
     stored = [Shelf(table).answers(videos=list(sources)) for table in plan.tables]
     found = replay(plan.stages, (source.record() for source in sources.values()), stored)
     position = dict.fromkeys(sources, len(plan.stages))
     for one in found.waiting:
         video = one.record["video_id"]
         position[video] = min(position[video], one.stage)
-    return {_stamp(source): position[video] for video, source in sources.items()}
+    return {stamp: position.get(video, 0) for stamp, video in stamps.items()}
 
 
 class Bench:
