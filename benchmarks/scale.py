@@ -185,7 +185,8 @@ def _watched_store() -> Iterator[list[float]]:
 def _child(*arguments: str) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.scale", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    told = [line for line in done.stdout.splitlines() if line.startswith("{")]  # Ray speaks, too
+    return dict(json.loads(told[-1]))
 
 
 def _tell(found: dict[str, float]) -> None:
