@@ -157,6 +157,8 @@ class Round:
         """
         there = self.parts()
         target = there + int(generator.random() * max(parts - there, 0))
+        if kind == "node":
+            target = max(target, there + 1)  # one that dies while nodes are asked is refused
         wait = generator.uniform(0, JITTER_SECONDS if target > there else START_SECONDS)
         run = self.start(*([BY_SCRIPT[kind]] if kind in BY_SCRIPT else []))
         while run.works() and self.parts() < target:
