@@ -38,7 +38,9 @@ LEAVE_SECONDS = 30.0  # in which processes of runs that ended must be gone
 AGENT = re.compile(r"ray::(Dashboard|RuntimeEnv)Agent").match
 SIGNALS = {"driver": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
 BALLAST = "ballast"
-OF_RAY = (OWN_FOLDER, "ray", "pymp-")  # beginnings of its names in the temporary folder
+# Names in the temporary folder that may stay: what Ray had there goes when the next run starts one,
+# perhaps none was needed any more; reels (`stages.reels`) go when an hour has passed.
+SHARED = (OWN_FOLDER, "ray", "pymp-", "tv2tv-reels-")
 RUN_SECONDS = 240.0
 LOOK_SECONDS = 0.05
 DISK = "size=64m"
@@ -260,8 +262,7 @@ class Round:
         left = [path for path in self.corpus.rglob("*") if is_temporary(path.name)]
         left += [path for path in self.corpus.glob("*lock.json") if path.is_file()]
         left += self.corpus.glob("runs/*/notes/*/attempts/*")
-        # What Ray had there goes when the next run starts one; perhaps none was needed any more.
-        left += [p for p in self.temporary.iterdir() if not p.name.startswith(OF_RAY)]
+        left += [p for p in self.temporary.iterdir() if not p.name.startswith(SHARED)]
         assert not left, self.told(f"left behind: {left}")
         shutil.rmtree(self.temporary, ignore_errors=True)
 
