@@ -35,7 +35,9 @@ START_SECONDS = 6.0  # in which Ray starts: the first moment is drawn from these
 JITTER_SECONDS = 0.4
 LEAVE_SECONDS = 90.0  # in which processes of runs that ended must be gone
 # These wait a minute for a GCS that was killed with their driver, then they go.
-AGENT = re.compile(r"ray::(Dashboard|RuntimeEnv)Agent|.*/(dashboard|runtime_env/agent)/\w+\.py").match
+AGENT = re.compile(
+    r"ray::(Dashboard|RuntimeEnv)Agent|.*/(dashboard|runtime_env/agent)/\w+\.py"
+).match
 SIGNALS = {"driver": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
 BALLAST = "ballast"
 # Names in the temporary folder that may stay: what Ray had there goes when the next run starts one,
