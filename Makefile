@@ -7,7 +7,7 @@ DEMO ?= demo
 INPUT ?=
 UV := uv==0.13.8
 
-.PHONY: setup fix check test test-slow demo bench lock clean help
+.PHONY: setup fix check test test-slow demo bench bench-pipeline fuzz chaos lock clean help
 
 help:            ## show this list
 	@grep -E '^[a-z-]+: .*## |^[a-z-]+:  .*## ' $(MAKEFILE_LIST) | sed 's/: .*## /\t/' | expand -t 14
@@ -43,9 +43,18 @@ demo: setup      ## footage -> corpus -> training -> film -> page; INPUT=folder 
 bench: setup     ## what benchmarks/ measures on this machine
 	$(BIN)/python -m benchmarks
 
+chaos: setup     ## twenty runs that are killed, filled up and made to raise; then all must be there
+	$(BIN)/python -m pytest tests/pipeline/test_chaos.py -m slow -s
+
+fuzz: setup      ## hundreds of broken films through one run; the longest of all checks
+	$(BIN)/python tests/fuzz
+
+bench-pipeline: setup  ## films to segments against decoding and the usual tools; FILMS=folder
+	$(BIN)/python -m benchmarks pipeline $(FILMS)
+
 lock: setup      ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv export --quiet --no-hashes --no-emit-project --no-annotate --no-header \
-		--extra doom --group dev --output-file requirements.lock
+		--extra doom --extra ocr --extra remote --group dev --output-file requirements.lock
 
 clean:           ## remove the environment and the folder demo (another one, of DEMO=, stays)
 	rm -rf .venv demo

@@ -1,4 +1,4 @@
-"""Run every benchmark of this folder, or the ones named: ``python -m benchmarks [NAME ...]``."""
+"""Run every benchmark of this folder, or one: ``python -m benchmarks [NAME [ARGUMENT ...]]``."""
 
 import importlib
 import sys
@@ -8,12 +8,11 @@ from pathlib import Path
 def main(names: list[str]) -> int:
     """Each benchmark is a module with a ``main(arguments)`` that prints what it measured."""
     known = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
-    unknown = sorted(set(names) - set(known))
-    if unknown:
-        sys.exit(f"no benchmark {', '.join(unknown)}: choose from {', '.join(known)}")
-    for name in names or known:
+    if names and names[0] not in known:
+        sys.exit(f"no benchmark {names[0]}: choose from {', '.join(known)}")
+    for name in names[:1] or known:
         sys.stdout.write(f"== {name}\n")
-        importlib.import_module(f"benchmarks.{name}").main([])
+        importlib.import_module(f"benchmarks.{name}").main(names[1:])
     return 0
 
 

@@ -21,6 +21,7 @@ OUTCOMES: tuple[Outcome, ...] = ("ok", "filtered", "failed", "quarantined")
 COMMON = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),  # the unit of work this row came from
+        pa.field("video", pa.string(), nullable=False),  # id of the video that this is all about
         pa.field("level", pa.string(), nullable=False),
         pa.field("parent", pa.string()),
         pa.field("id", pa.string()),
@@ -30,6 +31,7 @@ COMMON = pa.schema(
         pa.field("score", pa.float64()),
     ]
 )
+SAID = tuple(name for name in COMMON.names if name not in ("key", "video"))
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,14 @@ class Row:
         """The entity this row's outcome belongs to."""
         return self.id if self.id is not None else str(self.parent)
 
-    def to_dict(self, key: str) -> dict[str, Any]:
+    def to_dict(self, key: str, video: str) -> dict[str, Any]:
         """The row as its table stores it."""
-        common = {name: getattr(self, name) for name in COMMON.names if name != "key"}
-        return {"key": key, **common, **self.columns}
+        common = {name: getattr(self, name) for name in SAID}
+        return {"key": key, "video": video, **common, **self.columns}
 
     @staticmethod
     def from_dict(stored: dict[str, Any]) -> "Row":
-        common = {name: stored[name] for name in COMMON.names if name != "key"}
+        common = {name: stored[name] for name in SAID}
         rest = {name: value for name, value in stored.items() if name not in COMMON.names}
         return Row(**common, columns=rest)
 

@@ -18,6 +18,7 @@ from corpus.errors import UserError
 from corpus.files import write_text
 
 KINDS = ("shot", "meta", "caption")
+_TOO_MUCH = (OverflowError, RecursionError)  # a number of 400 digits, a list in a list in a ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def _parse(line: str, where: str) -> tuple[str, Span]:
         kind, start, end = row["kind"], float(row["start"]), float(row["end"])
         text = row.get("text", "")
         str(text).encode()  # JSON may hold half a character, which no table does
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, *_TOO_MUCH) as error:
         raise UserError(f"{where}: expected kind, start, end and text ({error!r})") from error
     if kind not in KINDS:
         raise UserError(f"{where}: kind {kind!r} is none of {', '.join(KINDS)}")

@@ -33,15 +33,22 @@ Frames = NDArray[np.uint8]
 # decord's get_batch fails where a row of RGB pixels does not fill whole 32-byte units.
 DECORD_WIDTH_STEP = 32
 
-_BT709 = "out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
+BT709 = "out_color_matrix=bt709:out_range=tv"  # of ffmpeg's filter scale
+_BT709 = f"{BT709}:flags=bicubic+accurate_rnd+full_chroma_int"
+# Near-lossless, and fast both ways: what the preset veryfast gives at crf 12, in a third of the
+# time, read back in half (docs/benchmarks.md).
+# x264's macroblock tree reads memory that it has not written: equal frames, other bytes.
+_NEAR_LOSSLESS = {
+    **{"preset": "ultrafast", "crf": "15"},
+    "x264-params": "mbtree=0:8x8dct=1:deblock=1:subme=1",
+}
 # encoder, pixel format, options
 _ENCODERS: dict[str, tuple[str, str, dict[str, str]]] = {
-    # x264's macroblock tree reads memory that it has not written: equal frames, other bytes.
-    "yuv420p": ("libx264", "yuv420p", {"crf": "12", "x264-params": "mbtree=0"}),
+    "yuv420p": ("libx264", "yuv420p", _NEAR_LOSSLESS),
     # A 4-pixel sprite does not survive chroma subsampling.
-    "rgb_lossless": ("libx264rgb", "rgb24", {"qp": "0"}),
+    "rgb_lossless": ("libx264rgb", "rgb24", {"preset": "veryfast", "qp": "0"}),
 }
-_COMMON = {"preset": "veryfast", "g": "32", "threads": "1"}
+_COMMON = {"g": "32", "threads": "1"}
 _H273_BT709, _H273_LIMITED = 1, 1
 
 
@@ -93,9 +100,10 @@ def encode_video(
     would change the bytes.
 
     Args:
-        frames: uint8 (H, W, 3) RGB, all of one size, at least one; consumed as a stream.
+        frames: uint8, all of one size, at least one; consumed as a stream. RGB (H, W, 3), or
+            what `piped` says: pictures that are YUV already are not taken through RGB.
         fps: constant frame rate.
-        encoding: ``yuv420p`` is near-lossless (crf 12) and needs even sizes.
+        encoding: ``yuv420p`` is near-lossless and needs even sizes.
     """
     stream = iter(frames)
     first = next(stream, None)
@@ -104,14 +112,17 @@ def encode_video(
     try:
         exact = {"fflags": "+bitexact"}
         with av.open(str(path), "w", format="mp4", options=exact) as container:
-            track = _track(container, first.shape, fps, encoding)
-            convert = _to_yuv(first.shape, fps) if encoding == "yuv420p" else None
+            pixels, planar = piped(encoding, *_size(first))[0], first.ndim == 2
+            track = _track(container, _size(first), fps, encoding)
+            convert = None if pixels == "rgb24" or planar else _to_yuv(first.shape, fps)
             for number, frame in enumerate(chain([first], stream)):
                 if frame.shape != first.shape or frame.dtype != np.uint8:
                     raise ValueError(
                         f"{path}: frame {frame.dtype} {frame.shape} among {first.shape}"
                     )
-                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+                picture = av.VideoFrame.from_ndarray(
+                    np.ascontiguousarray(frame), format=pixels if planar else "rgb24"
+                )
                 picture.pts, picture.time_base = number, Fraction(1, fps)
                 if convert is not None:
                     convert.vpush(picture)
@@ -122,13 +133,28 @@ def encode_video(
         raise OSError(error.errno, f"ffmpeg could not write {path}: {error}") from error
 
 
+def piped(encoding: Encoding, width: int, height: int) -> tuple[str, tuple[int, ...]]:
+    """Pixel format in which pictures for an encoding are piped, and the shape of one.
+
+    ``yuv420p`` is BT.709 in limited range: uint8 (H * 3 / 2, W), the planes one after the other.
+    """
+    if encoding == "yuv420p":
+        return "yuv420p", (height * 3 // 2, width)
+    return "rgb24", (height, width, 3)
+
+
+def _size(frame: Frames) -> tuple[int, int]:
+    """(width, height) of RGB or of planes."""
+    return frame.shape[1], frame.shape[0] if frame.ndim == 3 else frame.shape[0] * 2 // 3
+
+
 def _track(
-    container: OutputContainer, shape: tuple[int, ...], fps: int, encoding: Encoding
+    container: OutputContainer, size: tuple[int, int], fps: int, encoding: Encoding
 ) -> VideoStream:
     name, pixels, options = _ENCODERS[encoding]
     track = container.add_stream(name, rate=fps, options={**options, **_COMMON})
     assert isinstance(track, VideoStream)  # noqa: S101 - both encoders are of video
-    track.height, track.width, _ = shape
+    track.width, track.height = size
     track.pix_fmt = pixels
     codec = track.codec_context
     codec.thread_count = 1

@@ -42,7 +42,9 @@ PATH_ERRORS = {
     *(errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP),
 }
 
-Corpus = Annotated[Path, typer.Argument(help="Folder that `tv2tv run` made.", show_default=False)]
+Corpus = Annotated[
+    str, typer.Argument(help="Folder or URI that `tv2tv run` made.", show_default=False)
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one value; may be repeated."),
@@ -74,14 +76,17 @@ def run(
         str,
         typer.Option(
             "--input",
-            help="A folder (searched through), a video, or a manifest (.jsonl, .csv, .parquet "
-            "with a column `uri`).",
+            help="A folder (searched through), a glob in quotes, a video, or a manifest (.jsonl, "
+            ".csv, .parquet with a column `uri`); here, or on s3://, gs:// or https://.",
             show_default=False,
         ),
     ],
     corpus: Annotated[
-        Path,
-        typer.Option(help="Folder of the corpus; made if it is missing.", show_default=False),
+        str,
+        typer.Option(
+            help="Folder or URI (s3://bucket/name) of the corpus; made if it is missing.",
+            show_default=False,
+        ),
     ],
     limit: Annotated[
         int | None, typer.Option(min=1, help="Take only the first so many files.")
@@ -96,6 +101,14 @@ def run(
             "--retry", help="Do again what was quarantined: it timed out, crashed or raised."
         ),
     ] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray cluster to work on: HOST:PORT, ray://HOST:PORT, auto (the one of this "
+            "machine) or local (one of its own). Without it RAY_ADDRESS counts, then local.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Bring videos through all stages into shards.
 
@@ -105,6 +118,8 @@ def run(
     Examples:
 
     * `tv2tv run real --input videos/ --corpus corpus/`
+
+    * `tv2tv run real --input "s3://films/**/*.mp4" --corpus s3://corpora/first`
 
     * `tv2tv run arena --input footage/manifest.jsonl --corpus c --set shards.target_mb=64`
     """
@@ -123,17 +138,73 @@ def run(
         rehash=rehash,
         retry=retry,
         verbose=bool(context.obj),
+        address=address,
     )
     _tell(console, result.counts, result.endings, corpus)
     done = ", ".join(f"{name} {n}" for name, n in result.computed.items() if n)
     _say(console, f"computed: {done or 'nothing, all of it was there'}")
+    where = None if result.shards is None else result.shards.place()
     if result.counts["clips"].ok:
-        _say(console, f"shards: {result.shards}{'' if result.rewritten else ' (unchanged)'}")
+        _say(console, f"shards: {where}{'' if result.rewritten else ' (unchanged)'}")
         _say(console, f"next: tv2tv report {corpus}")
         return
-    empty = "no shard was written" if result.shards is None else f"{result.shards} is empty now"
+    empty = "no shard was written" if where is None else f"{where} is empty now"
     _say(console, f"{empty}: no clip came through, for the reasons above")
     _say(console, f"next: tv2tv status {corpus}")
+
+
+@app.command()
+def plan(
+    recipe: Annotated[
+        str, typer.Argument(help="A YAML file, or the name of one in configs/.", show_default=False)
+    ],
+    inputs: Annotated[
+        str, typer.Option("--input", help="What `tv2tv run` would get.", show_default=False)
+    ],
+    corpus: Annotated[
+        str | None,
+        typer.Option(help="Where the work would go: what is done there is not counted."),
+    ] = None,
+    sample: Annotated[int, typer.Option(min=1, help="How many films are tried.")] = 12,
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="Begin no further film after so many seconds.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Cores to tell the time for; else this machine's.")
+    ] = None,
+    overrides: Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Try a few films, and say what all of them will give and take.
+
+    Clips, tokens, bytes, CPU hours and time, each with the interval that should hold it. The
+    sample runs in a temporary folder; no corpus is touched.
+
+    Examples:
+
+    * `tv2tv plan real --input videos/`
+
+    * `tv2tv plan real --input videos/ --corpus corpus/ --sample 30 --workers 64 --json`
+    """
+    from pipeline.forecast import forecast, notes, table
+    from pipeline.recipe import load_recipe
+
+    console = Console(stderr=as_json)
+    found = forecast(
+        load_recipe(recipe, overrides or ()),
+        inputs,
+        corpus=corpus,
+        sample=sample,
+        seconds=seconds,
+        workers=workers,
+        say=lambda text: _say(console, text),
+    )
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+        return
+    console.print(table(found))
+    for text in notes(found):
+        _say(console, text)
 
 
 @app.command()
@@ -165,6 +236,39 @@ def status(
     if number := found.listing.ignored:
         files = "1 file in the input is" if number == 1 else f"{number} files in the input are"
         _say(console, f"  {files} no media: ignored")
+
+
+@app.command()
+def sweep(
+    corpus: Corpus,
+    level: Annotated[
+        str, typer.Argument(help="clips or segments: whose scores are looked at.")
+    ] = "clips",
+    score: Annotated[
+        str | None, typer.Option(help="One score, with what each threshold would keep.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines, all scores.")] = False,
+) -> None:
+    """Show what thresholds on stored scores would keep; nothing is computed anew.
+
+    Beside every threshold: what it keeps alone, and with all others of the latest run's recipe.
+
+    Examples:
+
+    * `tv2tv sweep corpus/ clips`
+
+    * `tv2tv sweep corpus/ clips --score motion`
+    """
+    from pipeline.status import read_status
+    from pipeline.sweep_tables import tell
+
+    told = tell(read_status(corpus), level, score)
+    if as_json:
+        typer.echo(json.dumps(told.to_json(), indent=2))
+        return
+    console = Console()
+    for part in told.shown():
+        console.print(part)
 
 
 @app.command()
@@ -378,7 +482,7 @@ def _fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-def _tell(console: Console, counts: Counts, endings: Sequence[Ending], corpus: Path) -> None:
+def _tell(console: Console, counts: Counts, endings: Sequence[Ending], corpus: str) -> None:
     """The conservation table, and why things ended."""
     from pipeline.status import counts_table
 

@@ -59,6 +59,22 @@ class LevelCounts:
 Counts = dict[str, LevelCounts]
 
 
+def nothing() -> Counts:
+    """Counts of no files at all."""
+    return {f"{level}s": LevelCounts() for level in LEVELS}
+
+
+def add(sums: Counts, counts: Counts) -> None:
+    """Add the counts of a part to those of the whole."""
+    for name, level in counts.items():
+        total = sums[name]
+        total.inputs += level.inputs
+        total.ok += level.ok
+        total.pending += level.pending
+        for kind in NOT_OK:
+            getattr(total, kind).update(getattr(level, kind))
+
+
 @dataclass
 class _Entity:
     level: Level
@@ -101,7 +117,7 @@ def fates(sources: Sequence[Source], stages: Sequence[Stage], replay: Replay) ->
 
 def count(sources: Sequence[Source], stages: Sequence[Stage], replay: Replay) -> Counts:
     """Counts per level; raises as `fates`."""
-    counts = {f"{level}s": LevelCounts() for level in LEVELS}
+    counts = nothing()
     for source in sources:
         if source.outcome != "ok":
             counts["videos"].add(source.outcome, source.reason)

@@ -103,7 +103,7 @@ def _arena(folder: Path, sizes: Sizes, steps: Steps) -> Leg:
         "model writes the next word, then draws the chunk that carries it out. The same start "
         "frame, first left to itself, then told after 1.5 seconds what it did not mean to do:",
         levels=_levels(result),
-        report=steps.take("arena: report", lambda: write_report(folder / "corpus")),
+        report=steps.take("arena: report", lambda: Path(write_report(folder / "corpus"))),
         run=trained,
         shards=_totals(folder),
         films=films,
@@ -149,7 +149,7 @@ def _films(folder: Path, videos: Path | None, sizes: Sizes, steps: Steps) -> Leg
         "measured: camera motion, what moves where, what appears. This model was trained for a "
         "moment only: the machinery turns, but its films are noise still. Train it longer (below).",
         levels=_levels(result),
-        report=steps.take("films: report", lambda: write_report(folder / "corpus")),
+        report=steps.take("films: report", lambda: Path(write_report(folder / "corpus"))),
         run=trained,
         shards=_totals(folder),
         films=(film,),

@@ -2,7 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from heapq import nsmallest
 
 from corpus.rows import LEVELS
 from pipeline.conservation import NOT_OK, fates
@@ -11,6 +12,7 @@ from pipeline.sources import Source
 from stages.stage import Stage
 
 NAMED = 3  # files that a message names for one reason
+KEPT = 100  # that are known by name at all: a corpus may have millions
 LONGEST = 240  # characters of a message in a line
 
 
@@ -31,17 +33,15 @@ class Ending:
 
     Attributes:
         level: ``videos``, ``shots``, ``clips`` or ``segments``.
-        said: of each, those first that a row of their own ended.
+        count: how many.
+        said: of the first `KEPT`, those before others that a row of their own ended.
     """
 
     level: str
     outcome: str
     reason: str
+    count: int
     said: tuple[Said, ...]
-
-    @property
-    def count(self) -> int:
-        return len(self.said)
 
 
 def endings(sources: Sequence[Source], stages: Sequence[Stage], replay: Replay) -> list[Ending]:
@@ -50,7 +50,7 @@ def endings(sources: Sequence[Source], stages: Sequence[Stage], replay: Replay) 
     files = _files(sources, replay)
     found: dict[tuple[str, str, str], list[tuple[bool, Said]]] = defaultdict(list)
     for source in sources:
-        if source.outcome != "ok":
+        if source.outcome in NOT_OK:
             said = Said(source.uri, source.message or "")
             found["videos", source.outcome, str(source.reason)].append((False, said))
     for name, fate in fates(sources, stages, replay).items():
@@ -58,11 +58,24 @@ def endings(sources: Sequence[Source], stages: Sequence[Stage], replay: Replay) 
             said = Said(files[name], own.get(name) or borrowed.get(name, ""))
             key = (f"{fate.level}s", fate.outcome, str(fate.reason))
             found[key].append((name not in own, said))
-    made = [
-        Ending(*key, tuple(said for _, said in sorted(told, key=lambda one: one[0])))
-        for key, told in found.items()
-    ]
+    made = []
+    for about, told in found.items():
+        first = nsmallest(KEPT, told, key=lambda one: one[0])
+        made.append(Ending(*about, len(told), tuple(said for _, said in first)))
     return sorted(made, key=_rank)
+
+
+def joined(some: Sequence[Ending], more: Sequence[Ending]) -> list[Ending]:
+    """Endings of two parts of a corpus."""
+    found: dict[tuple[str, str, str], Ending]
+    found = {(one.level, one.outcome, one.reason): one for one in some}
+    for one in more:
+        known = found.setdefault((one.level, one.outcome, one.reason), one)
+        if known is not one:
+            said = sorted((*known.said, *one.said), key=lambda said: not said.message)
+            both = replace(known, count=known.count + one.count, said=tuple(said[:KEPT]))
+            found[one.level, one.outcome, one.reason] = both
+    return sorted(found.values(), key=_rank)
 
 
 def last_words(replay: Replay) -> tuple[dict[str, str], dict[str, str]]:
@@ -88,7 +101,7 @@ def lines(found: Sequence[Ending], corpus: str) -> list[str]:
         level = one.level if one.count > 1 else one.level[:-1]
         advice = " (`tv2tv run --retry` does it again)" if one.outcome == "quarantined" else ""
         told.append(f"{one.count} {level} {one.outcome}: {one.reason}{advice}")
-        told += [f"  {_in_a_line(str(said))}" for said in one.said[:NAMED]]
+        told += [f"  {in_a_line(str(said))}" for said in one.said[:NAMED]]
         if one.count > NAMED:
             told.append(f"  and {one.count - NAMED} more: tv2tv report {corpus}")
     return told
@@ -112,7 +125,7 @@ def _files(sources: Sequence[Source], replay: Replay) -> dict[str, str]:
     return files
 
 
-def _in_a_line(text: str) -> str:
+def in_a_line(text: str) -> str:
     """Text from outside for a terminal: one line of printable characters."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text.strip())
     return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]} ..."

@@ -11,16 +11,16 @@ tell a bad record from a broken stage. `PutOff` says which records wait for a be
 
 import errno
 import json
-import shutil
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from corpus.errors import UserError
-from corpus.files import write_text
+from corpus.store import Folder, Store, store_at
 
+PUT_OFF, FAULTS, BROKEN, WORKED, FATAL = "put_off", "faults", "broken", "worked", "fatal.json"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
 
 
@@ -54,61 +54,63 @@ def told(error: Exception) -> str:
     return str(error) if known else f"{type(error).__name__}: {error}"
 
 
-def tidy(notes: Path) -> None:
+def tidy(notes: Folder) -> None:
     """After a run that came to its end: notes are kept only where records were quarantined."""
-    if not any(notes.glob("*/faults/*")):
-        shutil.rmtree(notes, ignore_errors=True)
+    store = store_at(notes)
+    if not _below(store, FAULTS):
+        store.clear()
 
 
 @contextmanager
-def fatal(notes: Path) -> Iterator[None]:
+def fatal(notes: Folder) -> Iterator[None]:
     """Leave a note of an exception that ends the run: Ray wraps it in pages of its own."""
     try:
         yield
     except Exception as error:
         note = {"user": isinstance(error, UserError), "text": told(error)}
-        write_text(notes / "fatal.json", json.dumps(note))
+        store_at(notes).write_text(FATAL, json.dumps(note))
         raise
 
 
-def read_fatal(notes: Path) -> UserError | RunError | None:
+def read_fatal(notes: Folder) -> UserError | RunError | None:
     """What `fatal` noted in a stage's folder below ``notes``, if anything."""
-    for path in sorted(notes.glob("*/fatal.json")):
-        note = json.loads(path.read_text(encoding="utf-8"))
+    store = store_at(notes)
+    for name in (each for each in store.names() if each.endswith(f"/{FATAL}")):
+        note = json.loads(store.read_text(name))
         return (UserError if note["user"] else RunError)(note["text"])
     return None
 
 
 class Marks:
-    """Attempts per key: one byte per attempt, gone when the attempt ended without a death."""
+    """Attempts per key: one file per attempt, gone when the attempt ended without a death."""
 
     ALLOWED = 2
 
-    def __init__(self, notes: Path) -> None:
-        self._folder = notes / "attempts"
-        self._folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, notes: Folder) -> None:
+        self._store = store_at(notes).at("attempts")
 
-    def attempts(self, key: str) -> int:
-        """How often a worker died, or is at work, with this key."""
-        try:
-            return (self._folder / key).stat().st_size
-        except FileNotFoundError:
-            return 0
+    def attempts(self, *keys: str) -> int:
+        """How often workers died, or are at work, with these keys."""
+        return len(self._left(keys))
 
     def forget(self, key: str) -> None:
-        (self._folder / key).unlink(missing_ok=True)
+        self._store.remove(*self._left([key]))
 
     @contextmanager
     def working(self, keys: Sequence[str]) -> Iterator[None]:
         """Marks that stay only if this process dies; an exception is no death."""
-        for key in keys:
-            with (self._folder / key).open("a") as file:
-                file.write("x")
+        before = self._left(keys)
+        died = Counter(name.partition(".")[0] for name in before)
+        marks = [f"{key}.{died[key] + 1}" for key in keys]
+        self._store.touch(*marks)
         try:
             yield
         finally:
-            for key in keys:
-                self.forget(key)
+            self._store.remove(*before, *marks)
+
+    def _left(self, keys: Collection[str]) -> list[str]:
+        """Marks of these keys: one listing, since there are few, where questions are dear."""
+        return [name for name in self._store.names() if name.partition(".")[0] in keys]
 
 
 @dataclass(frozen=True)
@@ -126,14 +128,15 @@ class PutOff:
     item: str
     why: str
 
-    def note(self, notes: Path) -> None:
+    def note(self, notes: Folder) -> None:
         """Leave it in the folder of its stage for the driver."""
-        write_text(notes / "put_off" / self.key, json.dumps(asdict(self)))
+        store_at(notes).write_text(f"{PUT_OFF}/{self.key}", json.dumps(asdict(self)))
 
 
-def read_put_off(notes: Path) -> list[PutOff]:
+def read_put_off(notes: Folder) -> list[PutOff]:
     """What was put off in any stage below ``notes``, in order of stage and item."""
-    found = [PutOff(**json.loads(path.read_text())) for path in _whole(notes.glob("*/put_off/*"))]
+    store = store_at(notes)
+    found = [PutOff(**json.loads(store.read_text(name))) for name in _below(store, PUT_OFF)]
     return sorted(found, key=lambda one: (one.stage, one.item))
 
 
@@ -147,17 +150,16 @@ class Faults:
 
     SAME = 3
 
-    def __init__(self, notes: Path, stage: str) -> None:
-        self._folder = notes / "faults"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._worked = notes / "worked"
-        self._broken = notes / "broken"
+    def __init__(self, notes: Folder, stage: str) -> None:
+        self._store = store_at(notes)
         self._stage = stage
+        self._known_to_work = False
 
     def worked(self) -> None:
         """A record of this stage was answered."""
-        if not self._worked.exists():
-            self._worked.touch()
+        if not self._works():
+            self._store.touch(WORKED)
+            self._known_to_work = True
 
     def raised(self, key: str, error: Exception) -> None:
         """Note that a record raised, before it is quarantined.
@@ -168,30 +170,39 @@ class Faults:
         what, where = f"{type(error).__name__}: {error}", _place(error)
         trace = "".join(traceback.format_exception(error))
         note = {"what": what, "where": where, "traceback": trace}
-        write_text(self._folder / key, json.dumps(note, indent=1))
-        if self._worked.exists():
+        self._store.write_text(f"{FAULTS}/{key}", json.dumps(note, indent=1))
+        if self._works():
             return
-        same = _raised_at(self._folder, where)
+        same = _raised_at(self._store, where)
         if len(same) < self.SAME:
             return
-        write_text(self._broken, where)
+        self._store.write_text(BROKEN, where)
         raise RunError(
             f"stage {self._stage} raised the same for each of its first {len(same)} records: "
             f"{what}\nNo record is blamed for it; mend the cause and run again."
         ) from error
 
+    def _works(self) -> bool:
+        """Asked for every batch, so the disk is asked only until it says yes."""
+        self._known_to_work = self._known_to_work or self._store.has(WORKED)
+        return self._known_to_work
 
-def blameless(notes: Path) -> dict[str, set[str]]:
+
+def blameless(notes: Folder) -> dict[str, set[str]]:
     """Keys by stage that raised what stopped the run: they must not stay quarantined for it."""
+    store = store_at(notes)
+    stages = [name.split("/")[0] for name in store.names() if name.endswith(f"/{BROKEN}")]
     return {
-        path.parent.name: _raised_at(path.parent / "faults", path.read_text())
-        for path in notes.glob("*/broken")
+        stage: _raised_at(store.at(stage), store.read_text(f"{stage}/{BROKEN}")) for stage in stages
     }
 
 
-def _raised_at(faults: Path, where: str) -> set[str]:
-    noted = {path.name: json.loads(path.read_text()) for path in _whole(faults.iterdir())}
-    return {key for key, note in noted.items() if note["where"] == where}
+def _raised_at(stage: Store, where: str) -> set[str]:
+    """Keys of the faults in the folder of a stage that were raised at one place."""
+    noted = {name: json.loads(stage.read_text(name)) for name in stage.names(f"{FAULTS}/")}
+    return {
+        name.removeprefix(f"{FAULTS}/") for name, note in noted.items() if note["where"] == where
+    }
 
 
 def _place(error: Exception) -> str:
@@ -200,6 +211,6 @@ def _place(error: Exception) -> str:
     return f"{type(error).__name__} {frame.filename}:{frame.lineno}"
 
 
-def _whole(paths: Iterable[Path]) -> list[Path]:
-    """Without files that are just being written."""
-    return [path for path in paths if not path.name.startswith(".")]
+def _below(notes: Store, folder: str) -> list[str]:
+    """Files in this folder of any stage."""
+    return [name for name in notes.names() if f"/{folder}/" in name]

@@ -5,7 +5,6 @@ from the owner); on another host, when its lock stands still for `STALE_SECONDS`
 since the clocks of two hosts need not agree.
 """
 
-import fcntl
 import json
 import os
 import signal
@@ -13,14 +12,13 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from corpus.errors import UserError
-from corpus.files import write_text
+from corpus.store import Folder, store_at
 from pipeline.faults import RunError
 
 NAME = "lock.json"
@@ -42,8 +40,9 @@ class Lock:
         say: gets a sentence when it takes time to tell whether another host's run is alive.
     """
 
-    def __init__(self, corpus: Path, say: Callable[[str], None] = lambda text: None) -> None:
-        self._path = corpus / NAME
+    def __init__(self, corpus: Folder, say: Callable[[str], None] = lambda text: None) -> None:
+        self._store = store_at(corpus)
+        self._where = self._store.place()
         self._say = say
         self._owner = {
             "token": uuid.uuid4().hex,
@@ -57,15 +56,15 @@ class Lock:
 
     def __enter__(self) -> "Lock":
         silent = self._watched()
-        with _guard(self._path):
-            held = _read(self._path)
+        while not self._mine():
+            held, version = self._read()
             if held is not None and held != silent and not _ended(held):
                 raise UserError(
-                    f"another run holds {self._path.parent}: process {held['pid']} on "
+                    f"another run holds {self._where}: process {held['pid']} on "
                     f"{held['host']}; wait for it or stop it "
                     "(the lock of a dead run is taken over by itself)"
                 )
-            self._write()
+            self._swap(version)  # if another was quicker, the next look sees who
         self._thread.start()
         return self
 
@@ -77,9 +76,8 @@ class Lock:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        with _guard(self._path):
-            if self._mine():
-                self._path.unlink()
+        if self._mine():
+            self._store.remove(NAME)
         if self._lost.is_set() and (error is None or isinstance(error, KeyboardInterrupt)):
             raise self._loss() from error
 
@@ -90,32 +88,51 @@ class Lock:
 
     def _loss(self) -> RunError:
         return RunError(
-            f"the lock of {self._path.parent} was lost: this process could not renew it for too "
+            f"the lock of {self._where} was lost: this process could not renew it for too "
             "long, and another run may work there now; run again when that has ended"
         )
 
     def _watched(self) -> Owner | None:
         """The lock of another host, if it stood still for as long as an owner may be silent."""
-        first = _read(self._path)
+        first, _ = self._read()
         if first is None or first["host"] == socket.gethostname():
             return None
         self._say(
-            f"process {first['pid']} on {first['host']} holds {self._path.parent}: "
+            f"process {first['pid']} on {first['host']} holds {self._where}: "
             f"watching for up to {STALE_SECONDS:.0f} s whether it is alive"
         )
         begun = time.monotonic()
         while time.monotonic() - begun < STALE_SECONDS:
             time.sleep(WATCH_SECONDS)
-            if _read(self._path) != first:
+            if self._read()[0] != first:
                 return None
         return first
 
-    def _write(self) -> None:
-        write_text(self._path, json.dumps({**self._owner, "heartbeat": time.time()}) + "\n")
+    def _swap(self, version: str | None) -> None:
+        """Write our name over what has this version, if it still does."""
+        text = json.dumps({**self._owner, "heartbeat": time.time()}) + "\n"
+        self._store.swap(NAME, text.encode(), version)
 
     def _mine(self) -> bool:
-        held = _read(self._path)
+        held, _ = self._read()
         return held is not None and held["token"] == self._owner["token"]
+
+    def _read(self) -> tuple[Owner | None, str | None]:
+        """The owner as the lock names it, and its version; nothing without a lock. It is written
+        atomically, so a lock that cannot be parsed was not written by us."""
+        found = self._store.read_versioned(NAME)
+        if found is None:
+            return None, None
+        data, version = found
+        try:
+            held = json.loads(data)
+            fields = ("token", "host", "pid", "started", "heartbeat")
+            return {name: held[name] for name in fields}, version
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self._store.place(NAME)} is no lock of ours ({error!r}): "
+                "delete it if no run is going on"
+            ) from error
 
     def _beat(self) -> None:
         last = time.monotonic()
@@ -134,13 +151,13 @@ class Lock:
     def _beaten(self) -> bool | None:
         """One beat; False when the lock is another's, None when the disk refuses: that may pass."""
         try:
-            with _guard(self._path):
-                if not self._mine():
-                    return False
-                self._write()
+            held, version = self._read()
+            if held is None or held["token"] != self._owner["token"]:
+                return False
+            self._swap(version)
+            return self._mine()
         except (OSError, UserError):
             return None
-        return True
 
 
 def _ended(held: Owner) -> bool:
@@ -163,25 +180,3 @@ def _started(pid: int) -> str | None:
     except PermissionError:
         return ""
     return "" if not Path("/proc/self/stat").exists() else None
-
-
-def _read(path: Path) -> Owner | None:
-    """The owner as the lock names it; None without a lock. It is written atomically, so a lock
-    that cannot be parsed was not written by us."""
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        return {name: held[name] for name in ("token", "host", "pid", "started", "heartbeat")}
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is no lock of ours ({error!r}): delete it if no run is going on"
-        ) from error
-
-
-@contextmanager
-def _guard(path: Path) -> Iterator[None]:
-    """Makes read-judge-write one step among the processes that share this file system."""
-    with path.with_name(f".{NAME}.guard").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -60,7 +60,7 @@ def _jsonl(path: Path) -> Rows:
             continue
         try:
             row = json.loads(line, parse_constant=_no_constant)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"manifest {path}, line {number} is no JSON: {error}") from error
         if not isinstance(row, dict):
             raise UserError(f"manifest {path}, line {number} is no JSON object")

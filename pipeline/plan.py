@@ -6,9 +6,12 @@ from pathlib import Path
 
 from corpus.errors import UserError
 from corpus.layout import Layout
+from corpus.store import store_at
 from pipeline.recipe import Recipe, make_corpus_stages, make_stages
+from pipeline.remote_inputs import Fetcher
+from pipeline.room import all_fit
 from pipeline.tables import Table
-from stages.stage import Context, CorpusStage, Stage
+from stages.stage import Context, CorpusStage, GateStage, Stage
 
 
 @dataclass(frozen=True)
@@ -31,38 +34,55 @@ class Cluster:
 
     Attributes:
         workers: upper bound of any one pool.
+        sizes: CPUs and GPUs of every machine; () where it is one, and this one.
     """
 
     cpus: float
     gpus: float
     workers: int
+    sizes: tuple[tuple[float, float], ...] = ()
 
 
-def make_plan(recipe: Recipe, corpus: Path) -> Plan:
+def make_plan(recipe: Recipe, corpus: Path | str) -> Plan:
     """Build a recipe's stages on a corpus, which need not be there yet (`pipeline.runner.run`)."""
-    place = Layout(corpus.expanduser().resolve())
-    context = Context(place.media, recipe.clock.clock(), recipe.seed)
+    place = Layout(store_at(corpus))
+    fetch = Fetcher(recipe.source.remote)
+    context = Context(place.media, recipe.clock.clock(), recipe.seed, fetch)
     return Plan(recipe, place, make_stages(recipe, context), make_corpus_stages(recipe, context))
 
 
 def phases(stages: Sequence[Stage], cluster: Cluster) -> list[range]:
     """Positions of the stages that can run at once, in order: one phase, if all minima fit.
 
+    A gate is in none: what is ahead of it ends first, then the replay opens it.
+
     Raises:
-        UserError: one stage alone needs more than there is.
+        UserError: one stage alone needs more than there is on any machine.
     """
+    sizes = cluster.sizes or ((cluster.cpus, cluster.gpus),)
     found: list[range] = []
-    start, cpus, gpus = 0, 0.0, 0.0
+    start = 0
     for position, stage in enumerate(stages):
+        if isinstance(stage, GateStage):
+            found.append(range(start, position))
+            start = position + 1
+            continue
         need = stage.resources
-        if need.cpus > cluster.cpus or need.gpus > cluster.gpus:
+        if not any(need.cpus <= cpus and need.gpus <= gpus for cpus, gpus in sizes):
             raise UserError(
                 f"stage {stage.name} needs {need.cpus:g} CPUs and {need.gpus:g} GPUs per worker, "
-                f"there are {cluster.cpus:g} and {cluster.gpus:g}: "
-                "run on a larger machine or ask for less in the recipe"
+                f"there are {cluster.cpus:g} and {cluster.gpus:g}"
+                f"{_largest(sizes)}: run on a larger machine or ask for less in the recipe"
             )
-        if cpus + need.cpus > cluster.cpus or gpus + need.gpus > cluster.gpus:
+        together = [one.resources for one in stages[start : position + 1]]
+        if len(together) > 1 and not all_fit(together, sizes):
             found.append(range(start, position))
-            start, cpus, gpus = position, 0.0, 0.0
-        cpus, gpus = cpus + need.cpus, gpus + need.gpus
+            start = position
     return [*found, range(start, len(stages))]
+
+
+def _largest(sizes: Sequence[tuple[float, float]]) -> str:
+    if len(sizes) == 1:
+        return ""
+    cpus, gpus = max(size[0] for size in sizes), max(size[1] for size in sizes)
+    return f" on {len(sizes)} machines (at most {cpus:g} and {gpus:g} on one)"

@@ -4,20 +4,22 @@ On a terminal one live table; elsewhere one plain line now and then. The log is
 ``runs/<run id>/events.jsonl``, one JSON object per line.
 """
 
-import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-Event = dict[str, Any]
+from pipeline.endings import in_a_line
+from pipeline.events import Event
+
 PLAIN_SECONDS = 10.0
+RECENT = 600  # seconds that rates are told from: what was long ago says little of what is left
+NAMED = 5  # failures that are shown as they come, for each reason of a stage
 
 
 @dataclass
@@ -30,7 +32,9 @@ class StageProgress:
         done: records answered since.
         onward: of those that went on from here.
         outcomes: rows by outcome, also of those before.
+        reasons: rows that are not ok, by ``outcome:reason``, since the run began.
         first, last: seconds since the epoch of the first and the latest work.
+        recent: records answered of late, by second.
     """
 
     name: str
@@ -39,52 +43,82 @@ class StageProgress:
     done: int = 0
     onward: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
     first: float | None = None
     last: float = 0.0
+    recent: dict[int, int] = field(default_factory=dict)
 
     def add(self, event: Event) -> None:
         self.done += event["records"]
         self.onward += event["onward"]
         self.outcomes.update(event["outcomes"])
+        self.reasons.update(event.get("reasons", {}))
         begun = float(event["begun"])
+        end = begun + event["seconds"]
         self.first = begun if self.first is None else min(self.first, begun)
-        self.last = max(self.last, begun + event["seconds"])
+        self.last = max(self.last, end)
+        self.recent[int(end)] = self.recent.get(int(end), 0) + event["records"]
+        if len(self.recent) > 2 * RECENT:
+            self.recent = {at: n for at, n in self.recent.items() if at > self.last - RECENT}
 
     @property
     def rate(self) -> float:
-        """Records per second since its first batch began; 0 while unknown."""
-        elapsed = self.last - self.first if self.first is not None else 0.0
-        return self.done / elapsed if elapsed > 0 else 0.0
+        """Records per second of late; 0 while unknown."""
+        if self.first is None:
+            return 0.0
+        since = max(self.first, self.last - RECENT)
+        done = sum(count for at, count in self.recent.items() if at >= int(since))
+        return done / (self.last - since) if self.last > since else 0.0
 
 
 class Progress:
     """All stages of one run.
 
     Args:
-        before: outcomes of the rows of each record that was answered when the run began, by stage.
+        before: records that were answered when the run began, by stage.
+        outcomes: of their rows.
     """
 
     def __init__(
         self,
         names: Sequence[str],
         waiting: Mapping[str, int],
-        before: Mapping[str, Sequence[Sequence[str]]] | None = None,
+        before: Mapping[str, int] | None = None,
+        outcomes: Mapping[str, Counter[str]] | None = None,
     ) -> None:
-        known = before or {}
         self.stages = [
             StageProgress(
                 name,
                 waiting.get(name, 0),
-                len(known.get(name, ())),
-                outcomes=Counter(one for rows in known.get(name, ()) for one in rows),
+                (before or {}).get(name, 0),
+                outcomes=Counter((outcomes or {}).get(name, {})),
             )
             for name in names
         ]
         self._by_name = {stage.name: stage for stage in self.stages}
+        self._failed: Counter[tuple[str, str]] = Counter()
+        self._news: list[str] = []
 
     def add(self, event: Event) -> None:
         if event["event"] == "batch":
             self._by_name[event["stage"]].add(event)
+        if event["event"] == "failure":
+            self._tell(event)
+
+    def news(self) -> list[str]:
+        """Failures since the last time one asked: the first few of each reason, in a line each."""
+        told, self._news = self._news, []
+        return told
+
+    def _tell(self, event: Event) -> None:
+        kind = (event["stage"], event["reason"])
+        self._failed[kind] += 1
+        if self._failed[kind] <= NAMED:
+            what = f"{event['stage']}: {event['item']} {event['outcome']}: {event['reason']}"
+            text = f"{what}: {event['message']}" if event["message"] else what
+            self._news.append(in_a_line(text))
+        if self._failed[kind] == NAMED:
+            self._news.append(f"{kind[0]}: more of {kind[1]} are only counted from here on")
 
     def expected(self) -> list[float]:
         """Records per stage in the end: what waited there, and what stages before will pass on at
@@ -103,6 +137,12 @@ class Progress:
         if left <= 0:
             return 0.0
         return left / stage.rate if stage.rate else None
+
+    def left(self) -> float | None:
+        """Seconds until all is done: stages work side by side, so until the slowest is."""
+        each = [self.remaining(*pair) for pair in zip(self.stages, self.expected(), strict=True)]
+        known = [seconds for seconds in each if seconds is not None]
+        return max(known) if known and len(known) == len(each) else None
 
 
 class View(Protocol):
@@ -129,17 +169,26 @@ class PlainView:
         self._next = time.monotonic() + PLAIN_SECONDS
 
     def update(self, progress: Progress) -> None:
+        self._say_news(progress)
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + PLAIN_SECONDS
-            self._say_news(line(progress))
+            self._say_line(progress)
 
     def end(self, progress: Progress) -> None:
-        self._say_news(line(progress))
+        self._say_news(progress)
+        self._say_line(progress)
 
-    def _say_news(self, text: str) -> None:
+    def _say_news(self, progress: Progress) -> None:
+        for text in progress.news():
+            self.say(text)
+
+    def _say_line(self, progress: Progress) -> None:
+        """No line twice: in a log it says nothing."""
+        text = line(progress)
         if text != self._last:
             self._last = text
-            self.say(text)
+            left = progress.left()
+            self.say(f"{text} | {_duration(left)} left" if left else text)
 
 
 class LiveView(PlainView):
@@ -152,10 +201,12 @@ class LiveView(PlainView):
         self._live.start()
 
     def update(self, progress: Progress) -> None:
+        self._say_news(progress)  # above the table
         if self._live is not None:
             self._live.update(table(progress))
 
     def end(self, progress: Progress) -> None:
+        self._say_news(progress)
         if self._live is not None:
             self._live.update(table(progress))
             self._live.stop()
@@ -179,17 +230,19 @@ def line(progress: Progress) -> str:
 
 def table(progress: Progress) -> Table:
     """The live table."""
-    shown = Table(box=None, pad_edge=False)
-    for name in ("stage", "done", "of", "ok rows", "filtered", "failed", "quarantined"):
+    left = progress.left()
+    caption = f"{_duration(left)} left in all" if left else None
+    shown = Table(box=None, pad_edge=False, caption=caption, caption_justify="left")
+    for name in ("stage", "done", "pending", "ok rows", "filtered", "failed", "quarantined"):
         shown.add_column(name, justify="left" if name == "stage" else "right")
     shown.add_column("per s", justify="right")
     shown.add_column("left", justify="right")
     for stage, expected in zip(progress.stages, progress.expected(), strict=True):
         counts = [str(stage.outcomes[name]) for name in ("ok", "filtered", "failed", "quarantined")]
         rate = f"{stage.rate:.2f}" if stage.rate else ""
-        left = _duration(progress.remaining(stage, expected))
-        done, of = str(stage.before + stage.done), f"{stage.before + expected:.0f}"
-        shown.add_row(stage.name, done, of, *counts, rate, left)
+        remaining = _duration(progress.remaining(stage, expected))
+        done, pending = str(stage.before + stage.done), f"{expected - stage.done:.0f}"
+        shown.add_row(stage.name, done, pending, *counts, rate, remaining)
     return shown
 
 
@@ -199,17 +252,3 @@ def _duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-class EventLog:
-    """Appends events to a file, whole lines only."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-
-    def write(self, events: Iterable[Event]) -> None:
-        text = "".join(json.dumps(event) + "\n" for event in events)
-        if text:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(text)

@@ -32,6 +32,9 @@ ROW_STAGES = {
     "probe": "stages.probe:ProbeStage",
     "shots": "stages.shots:ShotsStage",
     "clips": "stages.clips:ClipsStage",
+    "quality": "stages.quality:QualityStage",
+    "filters": "stages.filters:FiltersStage",
+    "near_duplicates": "stages.near_duplicates:NearDuplicatesStage",
     "segments": "stages.segments:SegmentsStage",
     "captions": "stages.captions:CaptionsStage",
     "scores": "stages.scores:ScoresStage",
@@ -141,10 +144,17 @@ def kind_of(path: Path) -> Kind | None:
 
 
 def make_stages(recipe: Recipe, context: Context) -> list[Stage]:
-    """The row stages of a recipe in order, checked to fit each other."""
-    stages = [
+    """The row stages of a recipe in order, checked to fit each other.
+
+    Raises:
+        UserError: settings that cannot work, alone or together.
+    """
+    built = [
         load_class(where)(getattr(recipe, name), context) for name, where in ROW_STAGES.items()
     ]
+    stages = [stage for stage in built if stage.wanted]
+    for position, stage in enumerate(stages):
+        stage.agree({earlier.name: earlier for earlier in stages[:position]})
     check_plan(stages)
     return stages
 

@@ -4,16 +4,18 @@
 `Stage.advance`; where rows are missing, the record waits. Resume is "run what waits", status is
 "count what was met", and the shards stage reads what finished: one function for all three.
 
+A gate (`stages.stage.GateStage`) has no stored rows: where it was not asked before, it judges what
+has arrived there.
+
 Rows whose media file is gone count as missing: they are *stale*. So do quarantined ones, if asked.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from corpus.rows import Row
 from pipeline.tables import Answers
-from stages.stage import Record, Stage
+from stages.stage import GateStage, Record, Stage
 
 
 @dataclass(frozen=True)
@@ -87,27 +89,52 @@ def replay(
         retry: whether what was quarantined is to be done again.
     """
     found = Replay()
-    for record in records:
-        _walk(record, stages, stored, retry, found)
-    found.finished.sort(key=unit_id)
+    there = [stage.context.media.store.glance() for stage in stages]
+    gates = {
+        at: stage
+        for at, stage in enumerate(stages)
+        if isinstance(stage, GateStage) and not stored[at]
+    }
+    arrived = [(record, True) for record in records]
+    start = 0
+    for stop in (*gates, len(stages)):
+        leg = range(start, stop)
+        walks = [_walk(one, leg, stages, stored, there, retry, found) for one in arrived]
+        arrived = [one for walk in walks for one in walk]
+        if stop in gates:
+            arrived = _judged(gates[stop], stop, arrived, found)
+        start = stop + 1
+    found.finished.extend(sorted((one for one, counts in arrived if counts), key=unit_id))
     return found
 
 
+# A record, and whether it counts: what lies below something that waits is walked for stale rows.
+Arrival = tuple[Record, bool]
+
+
 def _walk(
-    start: Record, stages: Sequence[Stage], stored: Sequence[Answers], retry: bool, found: Replay
-) -> None:
-    pending = [(0, start, True)]
+    begin: Arrival,
+    leg: range,
+    stages: Sequence[Stage],
+    stored: Sequence[Answers],
+    there: Sequence[Callable[[str], bool]],
+    retry: bool,
+    found: Replay,
+) -> list[Arrival]:
+    """What arrives behind the stages of a leg."""
+    pending = [(leg.start, *begin)]
+    arrived: list[Arrival] = []
     while pending:
         position, record, counts = pending.pop()
-        if position == len(stages):
-            if counts:
-                found.finished.append(record)
+        if position == leg.stop:
+            arrived.append((record, counts))
             continue
         stage = stages[position]
         key, unit, subjects = stage.key(record), unit_id(record), tuple(stage.subjects(record))
         rows = stored[position].get(key)
         onward = [] if rows is None else stage.advance(record, rows)
-        stale = rows is not None and (_lost(stage, onward) or (retry and _quarantined(rows)))
+        lost = _lost(stage, onward, there[position])
+        stale = rows is not None and (lost or (retry and _quarantined(rows)))
         if stale:
             found.stale.append((position, key))
         if counts and rows is not None and not stale:
@@ -116,20 +143,30 @@ def _walk(
             found.waiting.append(Waiting(position, key, unit, subjects, record))
             counts = False
         pending += [(position + 1, item, counts) for item in reversed(onward)]
+    return arrived
 
 
-def _lost(stage: Stage, onward: Iterable[Record]) -> bool:
+def _judged(
+    gate: GateStage, position: int, arrived: Sequence[Arrival], found: Replay
+) -> list[Arrival]:
+    """What a gate lets pass of what has arrived; what does not count is not asked about."""
+    records = [record for record, counts in arrived if counts]
+    passed: list[Arrival] = [one for one in arrived if not one[1]]
+    for record, rows in zip(records, gate.process(records), strict=True):
+        onward = gate.advance(record, rows)
+        passed += [(item, True) for item in onward]
+        subjects = tuple(gate.subjects(record))
+        found.answered.append(
+            Answered(position, gate.key(record), unit_id(record), subjects, rows, len(onward))
+        )
+    return passed
+
+
+def _lost(stage: Stage, onward: Iterable[Record], there: Callable[[str], bool]) -> bool:
     """Whether a media file that records go on with is not there, or has no bytes."""
     if stage.makes is None:
         return False
-    return any(not _has_bytes(stage.context.media.path(item[stage.makes])) for item in onward)
-
-
-def _has_bytes(path: Path) -> bool:
-    try:
-        return path.stat().st_size > 0
-    except FileNotFoundError:
-        return False
+    return any(not there(item[stage.makes]) for item in onward)
 
 
 def _quarantined(rows: Iterable[Row]) -> bool:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 from corpus.captions import KEEP
 from corpus.clock import Clock
@@ -16,14 +16,22 @@ from corpus.files import write_text
 from corpus.ids import unit_hash
 from corpus.layout import TOOL_VERSION
 from corpus.rows import OUTCOMES
-from pipeline.activity import draw, read_activity
+from corpus.store import Store
+from pipeline.activity import draw as activity_lanes
+from pipeline.activity import read_activity, verdict
+from pipeline.charts import LEGEND, Chart, draw, of_values
 from pipeline.clip_cards import card, render, style
 from pipeline.conservation import NOT_OK, PENDING, Counts, fates
 from pipeline.endings import last_words
+from pipeline.events import read_events
 from pipeline.pages import environment
+from pipeline.rejects import rejects
 from pipeline.status import Status, read_status
+from pipeline.sweep import histograms
+from pipeline.thumbnails import Thumbnails
 from stages.stage import Record
 
+EVENTS = "events.jsonl"
 MAX_FILES = 200
 BARS = (*OUTCOMES, PENDING)
 
@@ -48,30 +56,33 @@ class File:
     seconds: float
 
 
-def write_report(corpus: Path, *, clips: int = 24, out: Path | None = None) -> Path:
-    """Write the page and return its path.
+def write_report(corpus: Path | str, *, clips: int = 24, out: Path | None = None) -> str:
+    """Write the page and return its path or URI.
 
     Args:
         clips: at most so many clips are shown in pictures.
         out: by default ``report.html`` in the folder of the latest run.
     """
     status = read_status(corpus)
-    path = out or _folder(status) / "report.html"
-    write_text(path, page(status, clips))
-    return path
+    text = page(status, clips)
+    if out is not None:
+        write_text(out, text)
+        return str(out)
+    _folder(status).write_text("report.html", text)
+    return _folder(status).place("report.html")
 
 
 def page(status: Status, clips: int) -> str:
     """The page as text."""
     place, clock = status.plan.layout, status.plan.recipe.clock.clock()
-    activity = read_activity(_folder(status) / "events.jsonl")
+    activity = read_activity(_log(status))
     finished = status.found.finished
     shown = choose(finished, clips)
     return (
         environment()
         .get_template("report.html")
         .render(
-            name=place.root.name,
+            name=place.store.place().rstrip("/").rpartition("/")[2],
             run=status.run,
             recipe=status.plan.recipe.name,
             version=TOOL_VERSION,
@@ -84,8 +95,11 @@ def page(status: Status, clips: int) -> str:
             ignored=status.listing.ignored,
             files=files(status, clock),
             listed=len(status.listing.sources),
-            stages=activity,
-            activity=draw(activity),
+            activity=activity,
+            lanes=activity_lanes(activity),
+            bound=verdict(activity),
+            charts=[(chart, draw(chart)) for chart in charts(status, clock)],
+            rejects=rejects(status, Thumbnails()),
             shown=len(shown),
             finished=len(finished),
             cards=render(card(record, place.media, clock) for record in shown),
@@ -93,14 +107,58 @@ def page(status: Status, clips: int) -> str:
     )
 
 
-def _folder(status: Status) -> Path:
-    return status.plan.layout.runs / status.run
+def _folder(status: Status) -> Store:
+    return status.plan.layout.runs.at(status.run)
+
+
+def _log(status: Status) -> Path:
+    """The events of the latest run that did any work: one that found all done has none to show."""
+    runs = status.plan.layout.runs
+    logs = [name for name in runs.names() if name.endswith(f"/{EVENTS}")]
+    for name in reversed(logs):
+        path = runs.local(name)
+        if any(one["event"] == "batch" for one in read_events(path)):
+            return path
+    return _folder(status).local(EVENTS)
+
+
+def charts(status: Status, clock: Clock) -> list[Chart]:
+    """Lengths of what finished, then scores with their thresholds."""
+    finished = status.found.finished
+    second = clock.chunk_seconds
+    segments = [segment for record in finished for segment in record["segments"]]
+    clips = [record["chunks"] * second for record in finished]
+    lengths = [(segment["b"] - segment["a"]) * second for segment in segments]
+    kept = [one["text"] for one in segments if one.get("verdict") == KEEP and one.get("text")]
+    words = [float(len(text.split())) for text in kept]
+    drawn = [
+        of_values("clips: length", f"seconds; {_middle(clips)}", clips),
+        of_values("segments: length", f"seconds; {_middle(lengths)}", lengths),
+        of_values("kept captions: words", _middle(words), words),
+    ]
+    scored = {"filters", "verdicts"} <= {stage.name for stage in status.plan.stages}
+    for one in histograms(status) if scored else ():
+        meaning = LEGEND[one.level].get(one.score, "")
+        bounds = one.at_least, one.at_most
+        drawn.append(Chart(f"{one.level}: {one.score}", meaning, one.edges, one.counts, *bounds))
+    return [chart for chart in drawn if sum(chart.counts)]
+
+
+def _middle(values: Sequence[float]) -> str:
+    return f"mean {mean(values):.2f}, median {median(values):.2f}" if values else "none"
 
 
 def choose(records: Sequence[Record], count: int) -> list[Record]:
-    """At most ``count`` records, drawn by the hash of their ids, in the order of their films."""
-    drawn = sorted(records, key=lambda record: unit_hash("report", record["clip_id"]))[:count]
-    return sorted(drawn, key=lambda record: (record["uri"], record["start"], record["clip_id"]))
+    """At most ``count`` records, drawn by the hash of their ids, every file once before any twice;
+    in the order of their films."""
+    drawn = sorted(records, key=lambda record: unit_hash("report", record["clip_id"]))
+    turns: Counter[str] = Counter()
+    turn: dict[str, int] = {}
+    for record in drawn:
+        turn[record["clip_id"]] = turns[record["video_id"]]
+        turns[record["video_id"]] += 1
+    first = sorted(drawn, key=lambda record: turn[record["clip_id"]])[:count]
+    return sorted(first, key=lambda record: (record["uri"], record["start"], record["clip_id"]))
 
 
 def tiles(records: Sequence[Record], clock: Clock) -> list[tuple[str, str]]:

@@ -6,31 +6,32 @@ Whether any work remains is thereby decided before Ray is started.
 
 import json
 import os
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from corpus import layout
 from corpus.errors import UserError
-from corpus.files import sweep, write_text
 from corpus.layout import TOOL_VERSION
 from corpus.shards.reading import read_manifest
+from corpus.store import Store
 from pipeline import conservation
-from pipeline.endings import Ending, endings
+from pipeline.compaction import AT_ONCE, compact
+from pipeline.endings import Ending
+from pipeline.events import SCHEMA, Event, EventLog, event
 from pipeline.faults import PutOff, RunError, blameless, read_put_off, tidy
 from pipeline.lock import Lock
 from pipeline.plan import Cluster, Plan, phases
-from pipeline.progress import Event, EventLog, Progress, View
-from pipeline.replay import Replay, replay
+from pipeline.progress import Progress, View
+from pipeline.queue import Queue
 from pipeline.sources import Listing, identify, list_sources, write_listing
-from pipeline.tables import Stored
+from pipeline.walk import Finished, Tally, slices
 
-NOTES = "notes"
+NOTES, QUEUE = "notes", "waiting"
 MOST_NAMED = 10  # records that a message lists
 
 
@@ -47,11 +48,11 @@ class Result:
         rewritten: whether the shards were made anew.
     """
 
-    folder: Path
+    folder: Store
     computed: dict[str, int]
     counts: conservation.Counts
     endings: list[Ending]
-    shards: Path | None
+    shards: Store | None
     rewritten: bool
 
 
@@ -64,6 +65,7 @@ def run(
     rehash: bool = False,
     retry: bool = False,
     verbose: bool = False,
+    address: str | None = None,
 ) -> Result:
     """Bring everything that ``inputs`` lists through all stages of a plan; the corpus is made if it
     is not there.
@@ -74,6 +76,7 @@ def run(
         rehash: read every input anew to name it, even if it looks unchanged.
         retry: do again what was quarantined.
         verbose: let Ray speak.
+        address: of the Ray cluster to work on (`pipeline.joining.find_address`).
 
     Raises:
         UserError: a mistake in the input, or another run holds the corpus.
@@ -82,156 +85,166 @@ def run(
         ConservationError: something was lost or counted twice.
     """
     listing = list_sources(inputs, plan.recipe.source).limit(limit)
-    layout.create(plan.layout.root, plan.recipe.clock.clock())
+    layout.create(plan.layout.store, plan.recipe.clock.clock())
     number = len(listing.sources)
     view.say(f"{number} file{'' if number == 1 else 's'} listed, {listing.ignored} ignored")
-    with Lock(plan.layout.root, view.say) as lock:
+    place = plan.layout.runs.at(_run_name())
+    with (
+        Lock(plan.layout.store, view.say) as lock,
+        place.folder() as folder,
+        EventLog(folder / "events.jsonl") as log,
+    ):
         for part in ("tables", "media", "shards"):
-            sweep(plan.layout.root / part)
+            plan.layout.store.at(part).sweep()
+        _tidy_earlier(plan.layout.runs)
         if replaced := _replaced(plan):
             view.say(replaced)
-        folder = _new_run(plan)
-        cache = plan.layout.table("sources", "1") / "sources.parquet"
+        cache = plan.layout.table("sources", "1")
         listing = identify(listing, plan.recipe.source, cache, rehash=rehash)
-        write_listing(folder / "inputs.parquet", listing)
-        log = EventLog(folder / "events.jsonl")
-        log.write([_event("begin", tool=TOOL_VERSION, inputs=len(listing.sources))])
+        place.write_text("recipe.yaml", plan.recipe.to_yaml())
+        write_listing(place, listing)
+        about = {"schema": SCHEMA, "tool": TOOL_VERSION, "recipe": plan.recipe.name}
+        log.write([event("begin", **about, inputs=len(listing.sources))])
         found, computed, put_off = _drain(
-            plan, listing, folder, log, view, retry=retry, verbose=verbose
+            plan, listing, place, folder, log, view, retry=retry, verbose=verbose, address=address
         )
-        counts = conservation.count(listing.sources, plan.stages, found)
-        conservation.check(listing.sources, counts, found)
-        shards, rewritten = _finish(plan, found, lock)
-        levels = {name: level.to_json() for name, level in counts.items()}
-        left = [asdict(one) for one in put_off]
-        end = {"levels": levels, "computed": computed, "put_off": left}
-        log.write([_event("end", **end, shards_rewritten=rewritten)])
+        put_off = [*listing.put_off(), *put_off]
+        shards, rewritten = _finish(plan, found.finished, lock)
+        levels = {name: level.to_json() for name, level in found.sums.counts.items()}
+        log.write([event("put_off", **asdict(one)) for one in put_off])
+        end = {"levels": levels, "computed": computed, "put_off": len(put_off)}
+        log.write([event("end", **end, shards_rewritten=rewritten)])
     if put_off:
         raise RunError(_unfinished(put_off))
-    why = endings(listing.sources, plan.stages, found)
-    return Result(folder, computed, counts, why, shards, rewritten)
+    return Result(place, computed, found.sums.counts, found.sums.endings, shards, rewritten)
+
+
+@dataclass(frozen=True)
+class _Standing:
+    """Where everything stands: its sum, and what is on disk of it."""
+
+    sums: Tally
+    queue: Queue
+    finished: Finished
 
 
 def _drain(
     plan: Plan,
     listing: Listing,
+    place: Store,
     folder: Path,
     log: EventLog,
     view: View,
     *,
     retry: bool,
     verbose: bool,
-) -> tuple[Replay, dict[str, int], list[PutOff]]:
+    address: str | None,
+) -> tuple[_Standing, dict[str, int], list[PutOff]]:
     """Replay and stream in turn until nothing waits but what had to be put off."""
-    computed: Counter[str] = Counter()
-    before: set[tuple[int, str]] = set()
-    put_off: list[PutOff] = []
-    found, stored = _replay(plan, listing, view, retry=retry)
-    if not found.waiting:
-        return found, {}, put_off
-    from pipeline.stream import connected  # Ray takes a second to import, and is not always needed
+    notes, put_off = place.at(NOTES), list[PutOff]()
+    for table in plan.tables:
+        compact(table)
+    now = begun = _stand(plan, listing, place, view, retry=retry)
+    if not now.queue:
+        return now, {}, put_off
+    from pipeline.cluster import connected  # Ray takes a second to import, and is not always needed
+    from pipeline.nodes import check_nodes
 
-    view.say(_announcement(plan, found))
+    view.say(_announcement(begun.sums))
     try:
-        with connected(plan.stages, folder / "ray.log", verbose=verbose) as cluster:
-            while left := _left(plan, found, put_off):
-                now = {(one.stage, one.key) for one in left.waiting}
-                if now == before:
-                    names = sorted({plan.stages[position].name for position, _ in now})
-                    raise RunError(f"{len(now)} records wait for {', '.join(names)}: no progress")
-                before = now
-                with _shown(plan, left, log, view) as on_events:
-                    _stream(plan, left, stored, cluster, folder, on_events)
-                put_off = read_put_off(folder / NOTES)
-                earlier = stored
-                found, stored = _replay(plan, listing, view)
-                computed += _fresh(plan, earlier, stored)
+        log_file = folder / "ray.log"
+        with connected(plan.stages, log_file, verbose=verbose, address=address) as cluster:
+            phases(plan.stages, cluster)  # what can never run is told before anything runs
+            if cluster.sizes:
+                view.say(f"a cluster of {cluster.cpus:g} CPUs and {cluster.gpus:g} GPUs")
+                check_nodes(plan, place, begun.queue.some())
+            size = {"cpus": cluster.cpus, "gpus": cluster.gpus, "workers": cluster.workers}
+            log.write([event("cluster", **size)])
+            for table in plan.tables:
+                compact(table, many=1)  # what is durable now is looked up in sorted parts
+            before = None
+            while now.queue:
+                if (now.queue.digest, len(now.queue)) == before:
+                    names = ", ".join(plan.stages[at].name for at in now.queue.stages)
+                    raise RunError(f"{len(now.queue)} records wait for {names}: no progress")
+                before = (now.queue.digest, len(now.queue))
+                with _shown(now.sums, log, view) as on_events:
+                    _stream(plan, now.queue, cluster, notes, on_events)
+                put_off = read_put_off(notes)
+                now = _stand(plan, listing, place, view, put_off)
     finally:  # here, when no worker can write any more
-        keys = blameless(folder / NOTES)
+        keys = blameless(notes)
         for stage, table in zip(plan.stages, plan.tables, strict=True):
             table.forget(keys.get(stage.name, ()))
-    tidy(folder / NOTES)
-    return found, dict(computed), put_off
+            compact(table)
+    tidy(notes)
+    place.at(QUEUE).clear()
+    return now, dict(now.sums.durable - begun.sums.durable), put_off
 
 
-def _fresh(plan: Plan, earlier: Sequence[Stored], now: Sequence[Stored]) -> Counter[str]:
-    """Units of work by stage that became durable in between."""
-    pairs = zip(plan.stages, earlier, now, strict=True)
-    return Counter(
-        {stage.name: len(new.answers.keys() - old.answers.keys()) for stage, old, new in pairs}
-    )
-
-
-def _left(plan: Plan, found: Replay, put_off: Sequence[PutOff]) -> Replay | None:
-    """What is left to do in this run; None when that is nothing."""
-    later = {(one.stage, one.key) for one in put_off}
-    waiting = [one for one in found.waiting if (plan.stages[one.stage].name, one.key) not in later]
-    return replace(found, waiting=waiting) if waiting else None
-
-
-def _replay(
-    plan: Plan, listing: Listing, view: View, *, retry: bool = False
-) -> tuple[Replay, list[Stored]]:
+def _stand(
+    plan: Plan,
+    listing: Listing,
+    place: Store,
+    view: View,
+    put_off: Sequence[PutOff] = (),
+    *,
+    retry: bool = False,
+) -> _Standing:
     """Where everything stands, after what is stale was taken out of the tables."""
+    names = [stage.name for stage in plan.stages]
+    later = {(names.index(one.stage), one.key) for one in put_off}
     while True:
-        stored = [table.read() for table in plan.tables]
-        answers = [one.answers for one in stored]
-        found = replay(plan.stages, listing.records(), answers, retry=retry)
-        if not found.stale:
-            return found, stored
-        for position, table in enumerate(plan.tables):
-            keys = {key for at, key in found.stale if at == position}
-            if keys:
-                view.say(f"{len(keys)} results of {plan.stages[position].name} are made again")
+        now = _Standing(Tally(plan), Queue(place.at(QUEUE), later), Finished())
+        for part in slices(plan, listing, retry=retry):
+            now.sums.add(part)
+            now.queue.add(part.found.waiting)
+            now.finished.add(part.found.finished)
+        if not now.sums.stale:
+            now.queue.close()
+            return now
+        for name, table in zip(names, plan.tables, strict=True):
+            if keys := now.sums.stale.get(name):
+                view.say(f"{len(keys)} results of {name} are made again")
                 table.forget(keys)
 
 
 def _stream(
     plan: Plan,
-    found: Replay,
-    stored: Sequence[Stored],
+    queue: Queue,
     cluster: Cluster,
-    folder: Path,
+    notes: Store,
     on_events: Callable[[list[Event]], None],
 ) -> None:
     """One phase: from the first stage at which a record waits to the last that fits beside it."""
     from pipeline.stream import Link, stream
 
-    first = min(one.stage for one in found.waiting)
+    first = queue.stages[0]
     phase = next(part for part in phases(plan.stages, cluster) if first in part)
     positions = range(first, phase.stop)
-    # Every worker gets a copy of what is known. What the replay went past does not come again.
-    past = {(one.stage, one.key) for one in found.answered}
-    links = [
-        Link(
-            i,
-            plan.stages[i],
-            plan.tables[i],
-            {key: part for key, part in stored[i].parts.items() if (i, key) not in past},
-        )
-        for i in positions
-    ]
-    ready = [one for one in found.waiting if one.stage in positions]
-    stream(links, ready, cluster, folder / NOTES, on_events)
+    links = [Link(at, plan.stages[at], plan.tables[at]) for at in positions]
+    stream(links, queue.backlog(positions), cluster, notes, on_events)
 
 
 @contextmanager
-def _shown(
-    plan: Plan, found: Replay, log: EventLog, view: View
-) -> Iterator[Callable[[list[Event]], None]]:
-    """Give the function that takes events: into the log and the view."""
-    names = [stage.name for stage in plan.stages]
-    waiting = Counter(plan.stages[one.stage].name for one in found.waiting)
-    before: dict[str, list[list[str]]] = {name: [] for name in names}
-    for one in found.answered:
-        before[names[one.stage]].append([row.outcome for row in one.rows])
-    progress = Progress(names, waiting, before)
+def _shown(now: Tally, log: EventLog, view: View) -> Iterator[Callable[[list[Event]], None]]:
+    """Give the function that takes events: into the log and the view. It sorts parts as they come:
+    a long run leaves no folder of a million files."""
+    names = [stage.name for stage in now.plan.stages]
+    progress = Progress(names, now.waiting, now.answered, now.outcomes)
+    tables = dict(zip(names, now.plan.tables, strict=True))
+    written = Counter[str]()
 
     def on_events(events: list[Event]) -> None:
         log.write(events)
-        for event in events:
-            progress.add(event)
+        for one in events:
+            progress.add(one)
+            if one["event"] == "batch" and one["computed"]:
+                written[one["stage"]] += 1
         view.update(progress)
+        for name in [name for name, parts in written.items() if parts >= AT_ONCE]:
+            compact(tables[name], many=AT_ONCE)
+            del written[name]
 
     view.begin(progress)
     try:
@@ -240,7 +253,7 @@ def _shown(
         view.end(progress)
 
 
-def _finish(plan: Plan, found: Replay, lock: Lock) -> tuple[Path | None, bool]:
+def _finish(plan: Plan, finished: Finished, lock: Lock) -> tuple[Store | None, bool]:
     """Corpus stages on the finished records.
 
     No clip makes no shards; where older ones stand they are replaced by an empty set, since what
@@ -248,12 +261,12 @@ def _finish(plan: Plan, found: Replay, lock: Lock) -> tuple[Path | None, bool]:
     """
     (stage,) = plan.corpus_stages
     folder = _shards_folder(plan)
-    if not found.finished and not folder.exists():
+    if not finished and not folder.names():
         return None, False
-    return folder, stage.run(found.finished, folder, _header(plan), lock.check)
+    return folder, stage.run(finished, folder, _header(plan), lock.check)
 
 
-def _shards_folder(plan: Plan) -> Path:
+def _shards_folder(plan: Plan) -> Store:
     return plan.layout.shards(plan.recipe.model_dump()["shards"]["name"])
 
 
@@ -282,7 +295,7 @@ def _replaced(plan: Plan) -> str | None:
         return None
     how = f"the recipe {name}" if name != now["name"] else f"other settings of {', '.join(changed)}"
     return (
-        f"shards/{folder.name} was made with {how}: this run replaces it "
+        f"{folder.place()} was made with {how}: this run replaces it "
         "(--set shards.name=OTHER keeps both)"
     )
 
@@ -301,19 +314,22 @@ def _unfinished(put_off: Sequence[PutOff]) -> str:
     )
 
 
-def _announcement(plan: Plan, found: Replay) -> str:
-    waiting = Counter(one.stage for one in found.waiting)
-    parts = [f"{count} for {plan.stages[i].name}" for i, count in sorted(waiting.items())]
+def _announcement(now: Tally) -> str:
+    parts = [f"{now.waiting[s.name]} for {s.name}" for s in now.plan.stages if now.waiting[s.name]]
     return f"waiting: {', '.join(parts)}; starting Ray"
 
 
-def _new_run(plan: Plan) -> Path:
-    """A folder whose name sorts by time, with the recipe as it was resolved."""
+def _run_name() -> str:
+    """A name that sorts by time."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    folder = plan.layout.runs / f"{stamp}-{os.getpid()}"
-    write_text(folder / "recipe.yaml", plan.recipe.to_yaml())
-    return folder
+    return f"{stamp}-{os.getpid()}"
 
 
-def _event(name: str, **details: Any) -> Event:
-    return {"event": name, "time": time.time(), **details}
+def _tidy_earlier(runs: Store) -> None:
+    """Clear away what killed runs noted and queued."""
+    noted = {tuple(name.split("/")[:2]) for name in runs.names() if name.count("/") > 1}
+    for run, folder in sorted(noted):
+        if folder == NOTES:
+            tidy(runs.at(f"{run}/{folder}"))
+        elif folder == QUEUE:
+            runs.at(f"{run}/{folder}").clear()

@@ -1,7 +1,7 @@
 """`status`: where the inputs of the latest run stand, counted from the tables."""
 
-from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,14 @@ from rich.table import Table as RichTable
 from corpus.errors import UserError
 from corpus.layout import open_corpus
 from corpus.settings import read_settings
-from pipeline import conservation
+from corpus.store import Store
 from pipeline.conservation import NOT_OK, Counts
-from pipeline.endings import Ending, endings
+from pipeline.endings import Ending
 from pipeline.plan import Plan, make_plan
 from pipeline.recipe import Recipe, parse_recipe
-from pipeline.replay import Replay, replay
-from pipeline.sources import Listing, read_listing
+from pipeline.replay import Replay
+from pipeline.sources import LISTING, Listing, read_listing
+from pipeline.walk import Tally, slices, whole
 
 
 @dataclass(frozen=True)
@@ -26,19 +27,26 @@ class Status:
     run: str
     plan: Plan
     listing: Listing
-    found: Replay
-    counts: Counts
+    sums: Tally
+
+    @property
+    def counts(self) -> Counts:
+        return self.sums.counts
 
     @property
     def waiting(self) -> dict[str, int]:
         """Records that wait, by stage."""
-        positions = Counter(one.stage for one in self.found.waiting)
-        return {self.plan.stages[i].name: count for i, count in sorted(positions.items())}
+        return {s.name: n for s in self.plan.stages if (n := self.sums.waiting[s.name])}
 
     @property
     def endings(self) -> list[Ending]:
         """Why things ended."""
-        return endings(self.listing.sources, self.plan.stages, self.found)
+        return self.sums.endings
+
+    @cached_property
+    def found(self) -> Replay:
+        """Everything by itself, in memory: walks the corpus once more."""
+        return whole(self.plan, self.listing)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -50,42 +58,41 @@ class Status:
         }
 
 
-def read_status(corpus: Path) -> Status:
+def read_status(corpus: Path | str) -> Status:
     """Count; needs no Ray and takes no lock.
 
     Raises:
         UserError: no corpus, or no run in it yet.
         ConservationError: the tables contradict each other.
     """
-    folder = latest_run(corpus)
-    recipe = recipe_of(folder)
+    store, name = latest_run(corpus)
+    recipe = recipe_of(store)
     plan = make_plan(recipe, corpus)
-    listing = read_listing(folder / "inputs.parquet")
-    stored = [table.read().answers for table in plan.tables]
-    found = replay(plan.stages, listing.records(), stored)
-    counts = conservation.count(listing.sources, plan.stages, found)
-    conservation.check(listing.sources, counts, found)
-    return Status(folder.name, plan, listing, found, counts)
+    listing = read_listing(store)
+    sums = Tally(plan)
+    for part in slices(plan, listing):
+        sums.add(part)
+    return Status(name, plan, listing, sums)
 
 
-def levels(corpus: Path) -> dict[str, Any]:
+def levels(corpus: Path | str) -> dict[str, Any]:
     """What ``tv2tv status --json`` prints under ``levels``."""
     return dict(read_status(corpus).to_json()["levels"])
 
 
-def latest_run(corpus: Path) -> Path:
-    """Folder of the latest run that got as far as listing its inputs."""
-    _, place = open_corpus(corpus.expanduser().resolve())
-    runs = sorted(path.parent for path in place.runs.glob("*/inputs.parquet"))
+def latest_run(corpus: Path | str) -> tuple[Store, str]:
+    """Files and name of the latest run that got as far as listing its inputs."""
+    _, layout = open_corpus(corpus)
+    runs = [name for name in layout.runs.names() if name.endswith(f"/{LISTING}")]
     if not runs:
         raise UserError(f"{corpus} has seen no run yet: `tv2tv run RECIPE --corpus {corpus}`")
-    return runs[-1]
+    name = runs[-1].split("/")[0]
+    return layout.runs.at(name), name
 
 
-def recipe_of(folder: Path) -> Recipe:
+def recipe_of(run: Store) -> Recipe:
     """The recipe of a run, as it was resolved."""
-    path = folder / "recipe.yaml"
-    return parse_recipe(read_settings(path), [], str(path))
+    return parse_recipe(read_settings(run.local("recipe.yaml")), [], run.place("recipe.yaml"))
 
 
 def counts_table(counts: Counts) -> RichTable:

@@ -8,152 +8,46 @@ batch; only where a GPU would idle do batches wait to be filled across films.
 
 import logging
 import math
-import os
-import shutil
-import signal
-import sys
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
+from corpus.store import Folder, store_at
+from pipeline.events import Event
 from pipeline.faults import RunError, read_fatal
+from pipeline.joining import is_client
+from pipeline.nodes import SeeingWorker, leave_sign
 from pipeline.plan import Cluster
-from pipeline.progress import Event
-from pipeline.replay import Waiting
+from pipeline.queue import Backlog, taken
 from pipeline.tables import Table
-from pipeline.worker import Job, Worker, flow
+from pipeline.worker import Job, Worker
 from stages.stage import Stage
 
 BLOCK_BYTES = 16 * 1024  # a few records
 MAX_SOURCE_BLOCKS = 1000  # the driver keeps a reference per block
-OBJECT_STORE_BYTES = 512 * 2**20  # records only; a local run needs no more
 POLL_SECONDS = 0.25
-KEEP = "RAY_TMPDIR"  # Ray's own variable for where it keeps its logs and sockets
-MOST_TEMPORARY = 38  # bytes: Ray adds up to 68 for its sockets, and Linux takes 107
-CLEAR_SECONDS = 5.0  # in which processes that leave may still write into their folder
 
 
 @dataclass(frozen=True)
 class Link:
-    """One stage of the stream with its place in the plan.
-
-    Attributes:
-        known: part name by key, of what is durable and may be asked for.
-    """
+    """One stage of the stream with its place in the plan."""
 
     position: int
     stage: Stage
     table: Table
-    known: dict[str, str]
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0))
-
-
-@contextmanager
-def connected(stages: Sequence[Stage], log: Path, *, verbose: bool) -> Iterator[Cluster]:
-    """A running Ray: the one this process has, or else a local one that ends with the block.
-
-    What a local Ray says on stderr goes to the file ``log``, or to the screen when ``verbose``.
-    The logs of its processes go when it ends, unless `KEEP` names a folder for them.
-
-    A local Ray gets logical CPUs for the sum of all stages' minima and the cores on top: with
-    fewer, pools that wait for each other never move a row, and print nothing.
-    """
-    if ray.is_initialized():
-        found = ray.cluster_resources()
-        cpus = found.get("CPU", 0.0)
-        yield Cluster(cpus, found.get("GPU", 0.0), max(1, int(cpus)))
-        return
-    cores = usable_cores()
-    minima = sum(stage.resources.cpus for stage in stages)
-    cpus = math.ceil(minima) + cores - 1
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    with nullcontext() if verbose else _stderr_to(log), _temporary() as temporary:
-        try:
-            with interrupts_later():
-                ray.init(
-                    num_cpus=cpus,
-                    include_dashboard=False,
-                    log_to_driver=verbose,
-                    logging_level=logging.INFO if verbose else logging.ERROR,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    _temp_dir=temporary,
-                )
-            yield Cluster(cpus, ray.cluster_resources().get("GPU", 0.0), cores)
-        finally:
-            with interrupts_later():
-                ray.shutdown()
-
-
-@contextmanager
-def interrupts_later() -> Iterator[None]:
-    """Hold Ctrl-C back until the end of the block.
-
-    Ray's native part that is interrupted while it is built stays behind half built: no shutdown
-    finds it, and the process ends in a segmentation fault.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if came:
-            signal.raise_signal(signal.SIGINT)
-
-
-@contextmanager
-def _temporary() -> Iterator[str | None]:
-    """A folder for Ray's session that goes with it; None where the user has named one to keep."""
-    if os.environ.get(KEEP):
-        yield None
-        return
-    usual = tempfile.gettempdir()
-    short = len(os.fsencode(f"{usual}/tv2tv-ray-12345678")) <= MOST_TEMPORARY
-    folder = tempfile.mkdtemp(prefix="tv2tv-ray-", dir=usual if short else "/tmp")  # noqa: S108
-    try:
-        yield folder
-    finally:
-        end = time.monotonic() + CLEAR_SECONDS
-        while Path(folder).exists() and time.monotonic() < end:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _stderr_to(log: Path) -> Iterator[None]:
-    """Native code writes to file descriptor 2 whatever Python's loggers are told."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    try:
-        with log.open("ab") as file:
-            os.dup2(file.fileno(), 2)
-            yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(saved, 2)
-        os.close(saved)
 
 
 def stream(
     links: Sequence[Link],
-    waiting: Sequence[Waiting],
+    waiting: Backlog,
     cluster: Cluster,
-    notes: Path,
+    notes: Folder,
     on_events: Callable[[list[Event]], None],
 ) -> None:
     """Run ``waiting`` records through ``links`` until all that can be answered is durable.
@@ -165,14 +59,18 @@ def stream(
     Raises:
         UserError, RunError: as a worker raised it.
     """
-    _quiet()
-    monitor: Any = ray.remote(num_cpus=0)(_Monitor).remote()
+    monitor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Monitor).remote()
     try:
-        data = _dataset(links, waiting, cluster, notes, _Reporter(monitor))
+        reporter = _Reporter(monitor)
         with _polling(monitor, on_events) as broken:
-            for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):
-                if broken:
-                    break
+            if is_client():  # Ray Data runs in drivers only: have one made in the cluster
+                driver: Any = ray.remote(num_cpus=0, max_retries=0)(_run)
+                pending = [driver.remote(links, waiting, cluster, notes, reporter)]
+                while pending and not broken:
+                    done, pending = ray.wait(pending, timeout=POLL_SECONDS)
+                    ray.get(done)
+            else:
+                _run(links, waiting, cluster, notes, reporter, broken)
     except Exception as error:
         known = read_fatal(notes)
         raise known or RunError(f"the stream broke: {type(error).__name__}: {error}") from error
@@ -180,8 +78,28 @@ def stream(
         ray.kill(monitor)
 
 
+def _run(
+    links: Sequence[Link],
+    waiting: Backlog,
+    cluster: Cluster,
+    notes: Folder,
+    reporter: "_Reporter",
+    broken: Sequence[Exception] = (),
+) -> None:
+    """Drive the stream until it ends or something is ``broken``."""
+    _quiet()
+    data = _dataset(links, waiting, cluster, notes, reporter)
+    for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):
+        if broken:
+            break
+
+
 class _Monitor:
-    """Collects events of all workers."""
+    """Collects events of all workers.
+
+    When it dies it is started again: what it had not passed on is missing from the log then, and
+    from nothing else.
+    """
 
     def __init__(self) -> None:
         self._events: list[Event] = []
@@ -207,17 +125,22 @@ class _Reporter:
 
 def _dataset(
     links: Sequence[Link],
-    waiting: Sequence[Waiting],
+    waiting: Backlog,
     cluster: Cluster,
-    notes: Path,
+    notes: Folder,
     report: _Reporter,
 ) -> ray.data.Dataset:
     """Ray Data restarts actors that died, and repeats their tasks, without limit by default; what
     kills a worker twice is quarantined (`pipeline.worker`), so this comes to an end."""
-    rows = [(one.stage, one.record) for one in waiting]
-    size = math.ceil(len(rows) / MAX_SOURCE_BLOCKS)
-    data: ray.data.Dataset = ray.data.from_arrow(
-        [flow(rows[start : start + size]) for start in range(0, len(rows), size)]
+    worker, place = (SeeingWorker, (store_at(notes),)) if cluster.sizes else (Worker, ())
+    if cluster.sizes:
+        leave_sign(store_at(notes))
+    orders = waiting.orders(math.ceil(len(waiting) / MAX_SOURCE_BLOCKS))
+    data: ray.data.Dataset = ray.data.from_arrow(orders)
+    # Records come out of their files as fast as they are worked on: the store holds no backlog.
+    read: Any = taken
+    data = data.map_batches(
+        read, batch_size=None, batch_format="pyarrow", num_cpus=0, fn_args=(waiting.store,)
     )
     for link in links:
         need = link.stage.resources
@@ -225,13 +148,12 @@ def _dataset(
             link.stage,
             link.position,
             link.table,
-            notes / link.stage.name,
-            link.known,
+            store_at(notes).at(link.stage.name),
             report,
         )
         data = data.map_batches(
-            Worker,
-            fn_constructor_args=(job,),
+            worker,
+            fn_constructor_args=(job, *place),
             batch_size=need.batch if need.gpus else None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(

@@ -1,49 +1,47 @@
 """The table store: what stages answered, durable and named by content.
 
-A *part* holds the rows of a few keys::
+A *part* holds the rows of a few keys, or of many::
 
     CORPUS/tables/<stage>/<fingerprint>/part-<hash of its keys>.parquet
+    CORPUS/tables/<stage>/<fingerprint>/sorted-<hash>.parquet
 
-Its name is a pure function of its keys, so a repeated task finds or overwrites its own part. A key
-may stand in two parts (two runs may batch differently); both then say the same and the first in
-sorted order is read. There is no other record of progress: what has rows is done.
+Workers write the first kind; its name is a pure function of its keys, so a repeated task finds or
+overwrites its own part. The second is made of others (`pipeline.compaction`). A key may stand in
+two parts (two runs may batch differently); both then say the same and the first in sorted order is
+read. There is no other record of progress: what has rows is done.
+
+Every key belongs to one video, whose id stands beside it: what is asked of a corpus is asked video
+by video (`pipeline.shelf`).
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from corpus.errors import UserError
-from corpus.files import writing
 from corpus.ids import content_id
 from corpus.layout import Layout
 from corpus.rows import Row, table_schema
+from corpus.store import Folder, Store, store_at
 from stages.stage import Stage
 
+LOOSE, SORTED, ENDING = "part-", "sorted-", ".parquet"
 Answers = Mapping[str, Sequence[Row]]
+Answer = tuple[str, str, Sequence[Row]]  # a key, the id of its video, and rows
 
 
-@dataclass(frozen=True)
-class Stored:
-    """All answers of one stage under one fingerprint.
-
-    Attributes:
-        answers: rows by key.
-        parts: name of the part file that each key was read from.
-    """
-
-    answers: dict[str, list[Row]]
-    parts: dict[str, str]
+def is_sorted(part: str) -> bool:
+    return part.startswith(SORTED)
 
 
 @dataclass(frozen=True)
 class Table:
-    """One stage's answers under one fingerprint."""
+    """One stage's answers under one fingerprint; its parts are files of ``folder``."""
 
-    folder: Path
+    folder: Folder
     columns: pa.Schema
 
     @staticmethod
@@ -54,44 +52,86 @@ class Table:
     def schema(self) -> pa.Schema:
         return table_schema(self.columns)
 
-    def part(self, keys: Sequence[str]) -> Path:
-        """Where the answers to ``keys`` lie when they were answered together."""
-        return self.folder / f"part-{content_id(*keys)}.parquet"
+    @property
+    def store(self) -> Store:
+        return store_at(self.folder)
 
-    def write(self, answers: Sequence[tuple[str, Sequence[Row]]]) -> dict[str, list[Row]]:
+    # -- parts ------------------------------------------------------------------------------
+
+    def part(self, keys: Sequence[str]) -> str:
+        """Name of the part that holds the answers to ``keys`` when they were answered together."""
+        return f"{LOOSE}{content_id(*keys)}{ENDING}"
+
+    def has(self, part: str) -> bool:
+        return self.store.has(part)
+
+    def parts(self) -> list[str]:
+        """Names of all parts, sorted."""
+        return list(self.sizes())
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of all parts by name, in order."""
+        found = {name: stat.size for name, stat in self.store.files().items()}
+        return {n: s for n, s in found.items() if n.startswith((LOOSE, SORTED)) and ENDING in n}
+
+    def write(self, answers: Sequence[Answer]) -> dict[str, list[Row]]:
         """Make one part durable; return its rows as every later reader will see them.
 
         Raises:
             ValueError: a key twice or without rows, or columns that the stage did not declare.
         """
-        table = self._table(answers)
-        with writing(self.part([key for key, _ in answers])) as temporary:
-            pq.write_table(table, temporary, compression="zstd")
-        return _grouped(table)
+        rows = self._table(answers)
+        self.save(self.part([key for key, _, _ in answers]), rows)
+        return self.grouped(rows)
 
-    def read_part(self, path: Path) -> dict[str, list[Row]]:
-        """Rows of one part by key; UserError names a part that is corrupt or of another schema."""
+    def save(self, part: str, rows: pa.Table) -> None:
+        with self.store.writing(part) as temporary:
+            pq.write_table(rows, temporary, compression="zstd")
+
+    def load(
+        self,
+        part: str,
+        groups: Sequence[int] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """A part, or some of its row groups and columns.
+
+        Raises:
+            FileNotFoundError: it is not there, or no more.
+            UserError: names a part that is corrupt or of another schema.
+        """
         try:
-            with pq.ParquetFile(path) as file:
-                table = file.read()
-            if not table.schema.equals(self.schema):
-                raise ValueError("its columns are not those that the stage declares")
-            return _grouped(table)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise UserError(
-                f"table part {path} cannot be read ({error}): delete this file and run again; "
-                "only its own rows are computed anew"
-            ) from error
+            with self.open(part) as file:
+                if groups is None:
+                    return file.read(columns=columns)
+                return file.read_row_groups(list(groups), columns=columns)
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise self._unreadable(part, error) from error
 
-    def read(self) -> Stored:
-        """Everything that is durable."""
-        stored = Stored({}, {})
-        for path in sorted(self.folder.glob("part-*.parquet")):
-            for key, rows in self.read_part(path).items():
-                if key not in stored.answers:
-                    stored.answers[key] = rows
-                    stored.parts[key] = path.name
-        return stored
+    def open(self, part: str) -> pq.ParquetFile:
+        """A part to read pieces of; raises as `load`."""
+        try:
+            file = pq.ParquetFile(self.store.local(part))
+            if not file.schema_arrow.equals(self.schema):
+                file.close()
+                raise ValueError("its columns are not those that the stage declares")
+            return file
+        except (pa.ArrowException, OSError, ValueError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise self._unreadable(part, error) from error
+
+    def read_part(self, part: str) -> dict[str, list[Row]]:
+        """Rows of one part by key; raises as `load`."""
+        return self.grouped(self.load(part))
+
+    def _unreadable(self, part: str, error: Exception) -> UserError:
+        return UserError(
+            f"table part {self.store.place(part)} cannot be read ({error}): delete this file "
+            "and run again; only its own rows are computed anew"
+        )
 
     def forget(self, keys: Collection[str]) -> None:
         """Take answers back: each part that holds one is replaced by a part of its other keys.
@@ -99,22 +139,48 @@ class Table:
         Only for the driver of a run, while no worker writes. A kill in between leaves keys that
         stand in two parts, or that are still to be forgotten.
         """
-        for path in sorted(self.folder.glob("part-*.parquet")):
-            answers = self.read_part(path)
-            kept = [(key, rows) for key, rows in answers.items() if key not in keys]
-            if len(kept) == len(answers):
-                continue
-            if kept:
-                self.write(kept)
-            path.unlink()
+        if not keys:
+            return
+        for part in self.parts():
+            held = dict.fromkeys(self.load(part, columns=["key"])["key"].to_pylist())
+            gone = [key for key in held if key in keys]
+            if gone:
+                self._without(part, gone, [key for key in held if key not in keys])
+                self.store.remove(part)
 
-    def _table(self, answers: Sequence[tuple[str, Sequence[Row]]]) -> pa.Table:
-        keys = [key for key, _ in answers]
+    def _without(self, part: str, gone: Sequence[str], kept: Sequence[str]) -> None:
+        """Write anew what a part holds but for some keys, group by group."""
+        if not kept:
+            return
+        name = f"{SORTED}{content_id(part, *gone)}{ENDING}" if is_sorted(part) else self.part(kept)
+        dropped = pa.array(gone, pa.string())
+        with (
+            self.open(part) as file,
+            self.store.writing(name) as temporary,
+            pq.ParquetWriter(temporary, self.schema, compression="zstd") as writer,
+        ):
+            for group in range(file.num_row_groups):
+                rows = file.read_row_group(group)
+                rows = rows.filter(pc.invert(pc.is_in(rows["key"], dropped)))
+                if rows.num_rows:
+                    writer.write_table(rows)
+
+    # -- rows -------------------------------------------------------------------------------
+
+    def grouped(self, rows: pa.Table) -> dict[str, list[Row]]:
+        """Rows by key."""
+        groups: dict[str, list[Row]] = {}
+        for stored in rows.to_pylist():
+            groups.setdefault(stored["key"], []).append(Row.from_dict(stored))
+        return groups
+
+    def _table(self, answers: Sequence[Answer]) -> pa.Table:
+        keys = [key for key, _, _ in answers]
         if len(set(keys)) != len(keys):
-            raise ValueError(f"{self.folder}: a key stands twice in one part")
-        for key, rows in answers:
+            raise ValueError(f"{self.store.place()}: a key stands twice in one part")
+        for key, _, rows in answers:
             _check(key, rows, set(self.columns.names))
-        dicts = [row.to_dict(key) for key, rows in answers for row in rows]
+        dicts = [row.to_dict(key, video) for key, video, rows in answers for row in rows]
         return pa.Table.from_pylist(dicts, schema=self.schema)
 
 
@@ -129,10 +195,3 @@ def _check(key: str, rows: Iterable[Row], declared: set[str]) -> None:
                 f"row of {row.subject}: columns {sorted(extra)} are not declared, "
                 f"{sorted(missing)} are missing"
             )
-
-
-def _grouped(table: pa.Table) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = {}
-    for stored in table.to_pylist():
-        groups.setdefault(stored["key"], []).append(Row.from_dict(stored))
-    return groups

@@ -1,7 +1,6 @@
 """One worker of one stage, as Ray Data's `map_batches` calls it.
 
-Records flow as flat Arrow rows: the position of the stage that is next for a record, and the record
-as JSON. A worker answers the records whose turn it is, makes the answers durable as one part, and
+A worker answers the records whose turn it is, makes the answers durable as one part, and
 only then passes on what `Stage.advance` gives. Records whose turn comes later pass through.
 
 What a worker survives:
@@ -16,29 +15,27 @@ What a worker survives:
 
 import atexit
 import json
-import os
 import signal
-import socket
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from corpus.ids import canonical_json
 from corpus.rows import Row
+from corpus.store import Folder
+from pipeline.events import Event, Meter
 from pipeline.faults import Faults, Marks, PutOff, RunError, fatal, passing, systemic, told
-from pipeline.progress import Event
+from pipeline.flow import flow
+from pipeline.metrics import counting
 from pipeline.replay import silent
+from pipeline.shelf import Finder
 from pipeline.sources import check_unchanged
 from pipeline.tables import Table
 from stages.stage import Record, Stage
 
-FLOW = pa.schema([pa.field("next_stage", pa.int32()), pa.field("record", pa.string())])
 LEAVE_SECONDS = 10
 WAITS = (0.5, 2.0)  # seconds before a record that met a passing fault is tried again
 MOST_PUT_OFF = 8  # records in a row; then it is no accident, and waiting for each takes for ever
@@ -52,22 +49,14 @@ class Job:
     Attributes:
         position: of the stage in the plan.
         notes: folder of this run and stage for attempt marks and faults.
-        known: part name by key, of what was durable before the run and may be asked for.
-        report: called with one event per batch.
+        report: called with the events of `pipeline.events`.
     """
 
     stage: Stage
     position: int
     table: Table
-    notes: Path
-    known: dict[str, str]
+    notes: Folder
     report: Callable[[Event], None]
-
-
-def flow(rows: Sequence[tuple[int, Record]]) -> pa.Table:
-    """Records with the position of their next stage, as Arrow rows."""
-    columns = [[position for position, _ in rows], [canonical_json(record) for _, record in rows]]
-    return pa.table(columns, schema=FLOW)
 
 
 class Worker:
@@ -79,6 +68,8 @@ class Worker:
         self._marks = Marks(job.notes)
         self._faults = Faults(job.notes, job.stage.name)
         self._put_off = 0  # in a row
+        self._finder = Finder(job.table)
+        self._report = counting(job.report)
         if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
             atexit.register(_leave_in_time)
         with fatal(job.notes):
@@ -100,7 +91,7 @@ class Worker:
             yield flow([(self._job.position + 1, record) for record in onward])
 
     def _advance(self, records: Sequence[Record]) -> list[Record]:
-        begun = time.time()
+        meter = Meter(self._stage)
         units = {self._stage.key(record): record for record in records}
         answers = self._stored(units)
         computed = [unit for unit in units.items() if unit[0] not in answers]
@@ -112,29 +103,13 @@ class Worker:
             if key in answers
             for item in self._stage.advance(record, answers[key])
         ]
-        outcomes = Counter[str](row.outcome for rows in answers.values() for row in rows)
-        if len(answers) < len(units):
-            outcomes["put off"] = len(units) - len(answers)
-        self._job.report(
-            {
-                "event": "batch",
-                "stage": self._stage.name,
-                "worker": f"{socket.gethostname()}:{os.getpid()}",
-                "begun": begun,
-                "seconds": time.time() - begun,
-                "records": len(records),
-                "computed": len(computed),
-                "onward": len(onward),
-                "outcomes": dict(outcomes),
-            }
-        )
+        for event in meter.events(units, answers, onward, {key for key, _ in computed}):
+            self._report(event)
         return onward
 
     def _stored(self, units: dict[str, Record]) -> dict[str, list[Row]]:
-        """Rows that were durable before this run."""
-        names = {self._job.known[key] for key in units if key in self._job.known}
-        parts = [self._job.table.read_part(self._job.table.folder / name) for name in sorted(names)]
-        return {key: rows for part in reversed(parts) for key, rows in part.items() if key in units}
+        """Rows that were durable before."""
+        return self._finder.find({key: _video(record) for key, record in units.items()})
 
     def _answers(self, units: Sequence[Unit]) -> dict[str, list[Row]]:
         """Compute and store; or read, where this very batch became durable before a worker died.
@@ -143,9 +118,9 @@ class Worker:
         """
         keys = [key for key, _ in units]
         part = self._job.table.part(keys)
-        if part.exists():
+        if self._job.table.has(part):
             return self._job.table.read_part(part)
-        if any(self._marks.attempts(key) for key in keys):
+        if self._marks.attempts(*keys):
             return {key: rows for unit in units for key, rows in self._alone(unit).items()}
         with self._marks.working(keys):
             try:
@@ -155,13 +130,13 @@ class Worker:
                 if systemic(error):
                     raise
                 found = [answer for unit in units for answer in self._guarded(unit)]
-        return self._job.table.write(found) if found else {}
+        return self._write(units, found)
 
     def _alone(self, unit: Unit) -> dict[str, list[Row]]:
         """A record that was in work when a worker died: a part of its own, at most two attempts."""
         key, record = unit
         part = self._job.table.part([key])
-        if part.exists():
+        if self._job.table.has(part):
             return self._job.table.read_part(part)
         if self._marks.attempts(key) >= Marks.ALLOWED:
             message = f"the {self._stage.name} worker died twice while working on it"
@@ -169,9 +144,16 @@ class Worker:
         else:
             with self._marks.working([key]):
                 found = self._guarded(unit)
-        stored = self._job.table.write(found) if found else {}
+        stored = self._write([unit], found)
         self._marks.forget(key)
         return stored
+
+    def _write(
+        self, units: Sequence[Unit], answers: Sequence[tuple[str, list[Row]]]
+    ) -> dict[str, list[Row]]:
+        videos = {key: _video(record) for key, record in units}
+        found = [(key, videos[key], rows) for key, rows in answers]
+        return self._job.table.write(found) if found else {}
 
     def _guarded(self, unit: Unit) -> list[tuple[str, list[Row]]]:
         """One record by itself: its answer, or none if it was put off after some patience."""
@@ -206,13 +188,14 @@ class Worker:
             ) from error
 
     def _process(self, records: Sequence[Record]) -> list[list[Row]]:
-        answers = self._stage.process([self._stage.seen(record) for record in records])
+        shown = [self._stage.seen(record) for record in records]
+        answers = self._stage.process(shown)
         if len(answers) != len(records):
             raise RunError(
                 f"stage {self._stage.name} answered {len(answers)} of {len(records)} records: "
                 "a fault of the stage"
             )
-        for record, rows in zip(records, answers, strict=True):
+        for record, seen, rows in zip(records, shown, answers, strict=True):
             missing = silent(self._stage.subjects(record), rows)
             if missing:
                 raise RunError(
@@ -220,10 +203,14 @@ class Worker:
                 )
             # A bad word about a film is believed only if its bytes can be read and are the ones.
             blamed = any(row.outcome in ("failed", "quarantined") for row in rows)
-            check_unchanged(record, reread=blamed)
+            check_unchanged(record, seen, reread=blamed)
         self._faults.worked()
         self._put_off = 0
         return answers
+
+
+def _video(record: Record) -> str:
+    return str(record["video_id"])
 
 
 def _leave_in_time() -> None:

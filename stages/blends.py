@@ -6,14 +6,13 @@ titles, exposure and motion replace little.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from stages.pictures import FLOW_SIZE, THUMB_SIZE, Frames, Picture, blur, dark, grey, moved
+from stages.pictures import THUMB_SIZE, Frames, Picture, blur, dark, moved
 from stages.stage import StageConfig
 
 Vector = NDArray[np.float64]
@@ -42,23 +41,13 @@ class BlendTest(StageConfig):
     area: float = Field(default=0.5, ge=0, le=1)
 
 
-class Proxy(Protocol):
-    """Frames of a proxy: `stages.shots.DecordProxy`, or an array in a test."""
-
-    def __len__(self) -> int: ...
-
-    def at(self, indices: Sequence[int]) -> Frames:
-        """uint8 (T, H, W, 3) RGB."""
-        ...
-
-
 def find_blends(
-    proxy: Proxy, thumbs: Frames, fps: float, test: BlendTest
+    greys: Frames, thumbs: Frames, fps: float, test: BlendTest
 ) -> list[tuple[int, int, float]]:
     """(start, end, unexplained part); where several lengths fit, the one whose ends differ most.
 
     Args:
-        thumbs: uint8 (T, h, w) grey thumbnails of all frames of the proxy.
+        greys, thumbs: uint8 (T, h, w) of all pictures, of `pictures.FLOW_SIZE` and `THUMB_SIZE`.
     """
     hits: list[tuple[float, int, int, float]] = []
     if len(thumbs) <= MOTION_FRAMES:
@@ -75,7 +64,7 @@ def find_blends(
         if any(start < e and s < end for s, e, _ in found):
             continue
         faded = dark(thumbs[[middle - half, middle + half]]).any()
-        if faded or _replaced(proxy, thumbs, middle, half) >= test.area:
+        if faded or _replaced(greys, thumbs, middle, half) >= test.area:
             found.append((start, end, residual))
     return found
 
@@ -140,13 +129,13 @@ def _carried(
 _WINDOW = cv2.createHanningWindow(THUMB_SIZE, cv2.CV_32F)
 
 
-def _replaced(proxy: Proxy, thumbs: Frames, middle: int, half: int) -> float:
+def _replaced(greys: Frames, thumbs: Frames, middle: int, half: int) -> float:
     """Part of the picture whose structure is another after a stretch than before it.
 
     Titles, exposure and motion change little of it. Both ends are compared where the camera's
     motion puts them in the middle, and where they are: what was measured may be a car's motion.
     """
-    ends = [grey(end, FLOW_SIZE) for end in proxy.at([middle - half, middle + half])]
+    ends = greys[middle - half], greys[middle + half]
     still = (np.zeros(2), np.zeros(2))
     motions = (_motion(thumbs, middle, half), still)
     return min(_unlike(*_carried(ends, motion, (half, -half))) for motion in motions)

@@ -1,4 +1,4 @@
-"""Where one shot ends and the next begins, judged on a low-resolution proxy.
+"""Where one shot ends and the next begins, judged on small pictures while they pass by.
 
 PySceneDetect's detectors *propose* frames, sensitively. A proposal becomes a **cut** when it passes
 one test: the pictures on either side differ, motion compensated and whatever the exposure does,
@@ -10,10 +10,11 @@ threshold detector. Both have a width that is cut away.
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import IO, Annotated, Literal
 
+import cv2
 import numpy as np
 from pydantic import Field
 from scenedetect import FrameTimecode, SceneDetector
@@ -25,7 +26,7 @@ from scenedetect.detectors import (
     ThresholdDetector,
 )
 
-from stages.blends import BlendTest, Proxy, find_blends
+from stages.blends import BlendTest, find_blends
 from stages.pictures import (
     BLACK,
     FLOW_SIZE,
@@ -34,12 +35,10 @@ from stages.pictures import (
     Frames,
     dark,
     difference,
-    grey,
     one_thread,
 )
 from stages.stage import StageConfig
 
-BATCH = 64  # frames of the proxy read at once
 SIDE_PICTURES = 3  # pictures compared on either side of a proposed cut; shorter flashes are no shot
 SAME_PICTURE = 0.5  # mean difference in grey levels up to which two pictures count as one
 SHORTEST_SHOT = 0.25  # seconds; less between two wide boundaries belongs to both
@@ -53,11 +52,11 @@ class Content(StageConfig):
 
 
 class Adaptive(StageConfig):
-    """Change of brightness against its neighbours' mean."""
+    """Change of brightness against its neighbours' mean; a slide's new text changes little."""
 
     kind: Literal["adaptive"] = "adaptive"
     ratio: float = 2.0
-    least: float = 3.0
+    least: float = 2.0
     window: int = Field(default=2, ge=1)
 
 
@@ -114,18 +113,26 @@ class Boundary:
 
 
 def find_boundaries(
-    proxy: Proxy, fps: float, detectors: Sequence[Detector], cuts: CutTest, blends: BlendTest
+    pictures: Iterable[Frames],
+    fps: float,
+    detectors: Sequence[Detector],
+    cuts: CutTest,
+    blends: BlendTest,
 ) -> list[Boundary]:
     """All boundaries of a film, in order.
 
     Args:
+        pictures: every picture once, BGR as the detectors want it, of `pictures.FLOW_SIZE`;
+            the film's shape does not matter, differences do not mind stretching.
         fps: mean frames per second, to turn seconds into frames.
     """
     with one_thread():
-        proposals, gaps, thumbs = _look(proxy, detectors)
-        found = [b for frame in sorted(proposals) if (b := _cut(proxy, thumbs, frame, fps, cuts))]
-        found += [Boundary("gradual", *blend) for blend in find_blends(proxy, thumbs, fps, blends)]
-    found += _black(thumbs, gaps)
+        seen = _look(pictures, detectors)
+        thumbs = seen.thumbs
+        found = [b for n in sorted(seen.proposals) if (b := _cut(seen.greys, thumbs, n, fps, cuts))]
+        blended = find_blends(seen.greys, thumbs, fps, blends)
+        found += [Boundary("gradual", *blend) for blend in blended]
+    found += _black(thumbs, seen.gaps)
     return _joined(sorted(found, key=lambda b: (b.start, b.end)), round(SHORTEST_SHOT * fps))
 
 
@@ -177,47 +184,66 @@ def _detector(config: Detector) -> SceneDetector:
             return ThresholdDetector(config.floor, min_scene_len=0, add_final_scene=True)
 
 
-def _look(
-    proxy: Proxy, detectors: Sequence[Detector]
-) -> tuple[set[int], list[tuple[int, float]], Frames]:
-    """One pass over the proxy.
+@dataclass(frozen=True)
+class Seen:
+    """What one pass over a film leaves.
 
-    Returns:
-        proposed cuts; proposed black gaps as (frame, floor); grey thumbnails (T, h, w).
+    Attributes:
+        proposals: frames at which a cut may be.
+        gaps: (frame, floor) at which black may begin or end.
+        greys, thumbs: uint8 (T, h, w) of `pictures.FLOW_SIZE` and `THUMB_SIZE`.
     """
+
+    proposals: set[int]
+    gaps: list[tuple[int, float]]
+    greys: Frames
+    thumbs: Frames
+
+
+def _look(pictures: Iterable[Frames], detectors: Sequence[Detector]) -> Seen:
     running = [(config, _detector(config)) for config in detectors]
-    # In a file without a name: hours of film have more thumbnails than a worker's share of memory.
-    with tempfile.TemporaryFile(prefix="tv2tv-") as file:
-        shape = (len(proxy), *THUMB_SIZE[::-1])
-        thumbs = np.memmap(file, np.uint8, "w+", shape=shape)
     proposals: set[int] = set()
     gaps: list[tuple[int, float]] = []
-    clock = FrameTimecode(0, fps=25.0)
-    for index, frame in _frames(proxy):
-        thumbs[index] = grey(frame, THUMB_SIZE)
-        clock = FrameTimecode(index, fps=25.0)
+
+    def hear(config: Detector, times: Iterable[FrameTimecode]) -> None:
+        if isinstance(config, Threshold):
+            gaps.extend((time.frame_num, config.floor) for time in times)
+        else:
+            proposals.update(time.frame_num for time in times)
+
+    # In files without a name: hours of film have more pictures than a worker's share of memory.
+    with _file() as greys, _file() as thumbs:
+        clock = FrameTimecode(0, fps=25.0)
+        for index, picture in enumerate(pictures):
+            clock = FrameTimecode(index, fps=25.0)
+            grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+            greys.write(grey.data)
+            thumbs.write(cv2.resize(grey, THUMB_SIZE, interpolation=cv2.INTER_AREA).data)
+            for config, detector in running:
+                hear(config, detector.process_frame(clock, picture))
         for config, detector in running:
-            heard = detector.process_frame(clock, frame[:, :, ::-1])
-            if index == len(proxy) - 1:
-                heard = [*heard, *detector.post_process(clock)]
-            for time in heard:
-                if isinstance(config, Threshold):
-                    gaps.append((time.frame_num, config.floor))
-                else:
-                    proposals.add(time.frame_num)
-    return proposals, gaps, thumbs
+            hear(config, detector.post_process(clock))
+        return Seen(proposals, gaps, _mapped(greys, FLOW_SIZE), _mapped(thumbs, THUMB_SIZE))
 
 
-def _frames(proxy: Proxy) -> Iterator[tuple[int, Frames]]:
-    for start in range(0, len(proxy), BATCH):
-        batch = proxy.at(range(start, min(start + BATCH, len(proxy))))
-        yield from enumerate(batch, start)
+def _file() -> IO[bytes]:
+    return tempfile.TemporaryFile(prefix="tv2tv-")
+
+
+def _mapped(file: IO[bytes], size: tuple[int, int]) -> Frames:
+    """Grey pictures (T, h, w) that were written to a file one after the other."""
+    file.flush()
+    width, height = size
+    count = file.tell() // (width * height)
+    if not count:
+        return np.empty((0, height, width), np.uint8)
+    return np.memmap(file, np.uint8, "r", shape=(count, height, width))
 
 
 # -- cuts ---------------------------------------------------------------------------------------
 
 
-def _cut(proxy: Proxy, thumbs: Frames, frame: int, fps: float, test: CutTest) -> Boundary | None:
+def _cut(greys: Frames, thumbs: Frames, frame: int, fps: float, test: CutTest) -> Boundary | None:
     """The proposal as a cut, if it passes: least change across against mean change within."""
     reach = max(SIDE_PICTURES, round(test.reach * fps))
     before = _distinct(thumbs, range(frame - 1, max(-1, frame - 1 - reach), -1))
@@ -227,8 +253,7 @@ def _cut(proxy: Proxy, thumbs: Frames, frame: int, fps: float, test: CutTest) ->
     change = float(np.abs(thumbs[frame].astype(int) - thumbs[frame - 1]).mean())
     if change < test.least:
         return None
-    pictures = [grey(picture, FLOW_SIZE) for picture in proxy.at([*before, *after])]
-    old, new = pictures[: len(before)], pictures[len(before) :]
+    old, new = greys[before], greys[after]
     across = min(difference(a, b) for a in old for b in new)
     within = [max((difference(s[0], o) for o in s[1:]), default=0.0) for s in (old, new)]
     ratio = across / (sum(within) / 2 + NOISE)

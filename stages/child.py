@@ -7,6 +7,7 @@ CPU seconds and address space. How it ended is a value, never an exception.
 
 import contextlib
 import errno
+import fcntl
 import math
 import os
 import resource
@@ -21,6 +22,8 @@ from typing import Literal, TypeVar
 
 STDERR_KEPT = 8192  # bytes of the beginning and of the end; a broken film can complain for hours
 _READ = 1 << 16
+_PIPE = 1 << 20  # bytes that a child may be ahead of us: fewer turns between the two
+_AFTER_A_HANG = 0.5  # of the patience of the first try
 _GRACE = 5.0  # seconds for a child that closed its output to leave
 _OUT_OF_MEMORY = ("Cannot allocate memory", "MemoryError", "bad_alloc")
 # What a decoder says of a disk or a mount that fails; it then takes the film for a shorter one.
@@ -44,6 +47,10 @@ class Limits:
     memory: int
     stall: float = math.inf
 
+    def part(self, share: float) -> "Limits":
+        """The same with a share of the patience."""
+        return Limits(self.seconds * share, self.memory, self.stall * share)
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -53,13 +60,11 @@ class Ended:
         how: ``exited`` by itself, ``crashed`` by a signal, or killed by us on ``timeout``.
         code: exit code, or the signal's number.
         stderr: what it said; the middle is cut out when it was long.
-        counted: how often it said what we listen for.
     """
 
     how: Literal["exited", "crashed", "timeout"]
     code: int
     stderr: str
-    counted: int = 0
 
     @property
     def trouble(self) -> Trouble | None:
@@ -68,8 +73,8 @@ class Ended:
             return "timeout"
         if self.how == "crashed" and self.code == signal.SIGKILL:
             return "memory"  # not by us, and nobody else kills: the system was out of memory
-        if self.code and any(sign in self.stderr for sign in _OUT_OF_MEMORY):
-            return "memory"
+        if any(sign in self.stderr for sign in _OUT_OF_MEMORY):
+            return "memory"  # also where it went on: it then left out what it had no memory for
         unread = any(sign in self.stderr for sign in _UNREAD)
         return "crash" if unread or self.how == "crashed" else None
 
@@ -99,14 +104,19 @@ class Child:
             ended = child.finish()
 
     Args:
-        count: a phrase; `Ended.counted` says how often stderr had it.
+        listen: gets every line of stderr as it comes; `Ended.stderr` has those that it does not
+            take, by answering True.
     """
 
-    def __init__(self, command: Sequence[str], limits: Limits, count: bytes = b"") -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        limits: Limits,
+        listen: Callable[[bytes], bool] | None = None,
+    ) -> None:
         self._limits = limits
-        self._phrase = count
-        self._counted = 0
-        self._uncounted = b""
+        self._listen = listen
+        self._line = b""  # the beginning of one
         self._waited = 0.0
         self._silent = 0.0  # of that, since the last output
         self._timed_out = False
@@ -125,6 +135,9 @@ class Child:
         self._selector = selectors.DefaultSelector()
         try:
             _limit(self._process.pid, limits)
+            if hasattr(fcntl, "F_SETPIPE_SZ"):
+                with contextlib.suppress(OSError):  # many pipes, and none may be large any more
+                    fcntl.fcntl(self._out, fcntl.F_SETPIPE_SZ, _PIPE)
             for handle in (self._out, self._err):
                 os.set_blocking(handle, False)
                 self._selector.register(handle, selectors.EVENT_READ)
@@ -185,7 +198,6 @@ class Child:
             how="timeout" if self._timed_out else how,
             code=abs(code),
             stderr=stderr.decode(errors="replace"),
-            counted=self._counted,
         )
 
     # -- inside -----------------------------------------------------------------------------
@@ -228,15 +240,16 @@ class Child:
         return min(whole, self._limits.stall - self._silent)
 
     def _hear(self) -> None:
-        """Keep the beginning and the end of stderr, and count."""
+        """Keep the beginning and the end of stderr."""
         said = os.read(self._err, _READ)
         if not said:
             self._selector.unregister(self._err)
-        if self._phrase:
-            heard = self._uncounted + said
-            self._counted += heard.count(self._phrase)
-            # Less than a phrase is kept, so that none is counted twice.
-            self._uncounted = heard[max(0, len(heard) - len(self._phrase) + 1) :]
+        if self._listen is not None:
+            lines = (self._line + said).splitlines(keepends=True)
+            whole = not said or (bool(lines) and lines[-1].endswith(b"\n"))
+            # What goes on without an end is no line of a decoder; it is not hoarded.
+            self._line = b"" if whole or len(lines[-1]) > STDERR_KEPT else lines.pop()
+            said = b"".join(line for line in lines if not self._listen(line))
         room = STDERR_KEPT - len(self._head)
         self._head += said[:room]
         self._tail = (self._tail + said[room:])[-STDERR_KEPT:]
@@ -268,17 +281,18 @@ def run(command: Sequence[str], limits: Limits, most: int = 1 << 24) -> tuple[En
         return child.finish(), bytes(output)
 
 
-def twice(attempt: Callable[[], T]) -> T:
-    """Try once more after a crash or want of memory: a film that fails twice is bad.
+def twice(attempt: Callable[[float], T]) -> T:
+    """Try once more after any trouble: a film that fails twice is bad.
 
-    Time is not given twice: the limits are wide, and what hangs would hang as long again.
+    Args:
+        attempt: gets its share of the limits' patience (`Limits.part`): all of it, but less after
+            a hang. What only waited for a disk that was away needs little the second time; what
+            hangs, hangs again, and both tries together must stay under a minute.
     """
     try:
-        return attempt()
+        return attempt(1.0)
     except ChildTrouble as error:
-        if error.reason == "timeout":
-            raise
-        return attempt()
+        return attempt(_AFTER_A_HANG if error.reason == "timeout" else 1.0)
 
 
 def _limit(pid: int, limits: Limits) -> None:

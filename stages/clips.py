@@ -1,10 +1,11 @@
 """Stage clips: shots become normalised clips at the clock.
 
 A shot gives windows of ``min_seconds`` to ``max_seconds``; a longer one is split evenly, a shorter
-one dropped. One child decodes the film once, turns it upright, makes pixels square, maps HDR to
-SDR, scales to cover a size bucket and crops the centre, and pipes every picture. Frames are picked
-here by presentation time (`stages.media_time.sample`) while they pass by, and encoded at once: of
-an hours-long film one picture is in memory.
+one dropped. Which pictures its clips show follows from the film's timing table
+(`stages.media_time.sample`). One child decodes the film once and passes on these alone, upright,
+with square pixels, HDR mapped to SDR, scaled to cover a size bucket and cropped at the centre. They
+are encoded while they pass by: of an hours-long film one picture is in memory. Where the shots
+stage left a reel (`stages.reels`), the pictures come from there and nothing is decoded.
 
 Reasons:
     filtered: ``too_short`` (the shot's own, with its seconds);
@@ -13,28 +14,34 @@ Reasons:
 """
 
 import math
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from corpus.files import writing
 from corpus.ids import clip_id, sha256_file
 from corpus.rows import Row
-from corpus.video import Encoding, encode_video, encoder_arguments, ffmpeg_build
+from corpus.video import BT709, Encoding, encode_video, encoder_arguments, ffmpeg_build, piped
 from stages.child import Child, ChildTrouble, twice
 from stages.foreign import Unfit, decoder, decoding_limits
 from stages.media_time import Ticks, chunks_between, read_timing, sample
 from stages.pictures import Frames
-from stages.stage import Context, Record, Resources, StageConfig, VideoStage
+from stages.reels import Reel, Reeled
+from stages.shots import ShotsStage
+from stages.stage import Context, Record, Resources, Stage, StageConfig, VideoStage
 
+LEAF = 8  # ticks that are compared one after the other
+AREA_FROM = 0.5  # scale from which down a mean over the area is taken
 _HDR_CURVES = {"pq": "smpte2084", "hlg": "arib-std-b67"}
+_SPACES = {"bt601": "bt470bg", "bt2020": "bt2020ncl"}  # matrices as the filter colorspace has them
 
 
 class ClipsConfig(StageConfig):
@@ -57,7 +64,7 @@ class ClipsConfig(StageConfig):
         (288, 512),
     )
     encoding: Encoding = "yuv420p"
-    timeout: float = Field(default=40.0, gt=0)
+    timeout: float = Field(default=36.0, gt=0)
     memory: int = Field(default=4 << 30, gt=0)
 
     @model_validator(mode="after")
@@ -75,7 +82,7 @@ class ClipsStage(VideoStage[ClipsConfig]):
     """One film in, its clips out; decides the fate of the film's shots."""
 
     name = "clips"
-    version = "2"
+    version = "3"
     level = "clip"
     reads = (
         *("video_id", "stream", "width", "height", "transfer", "matrix", "time_base"),
@@ -106,6 +113,12 @@ class ClipsStage(VideoStage[ClipsConfig]):
         bounds = (config.min_seconds, config.max_seconds)
         self._least, self._most = map(context.clock.chunks_of, bounds)
 
+    def agree(self, earlier: Mapping[str, Stage[Any]]) -> None:
+        """Films are decoded once, where the shots stage knows what their clips will need."""
+        before = earlier.get("shots")
+        if isinstance(before, ShotsStage):
+            before.ahead = self.reel
+
     @property
     def resources(self) -> Resources:
         return Resources(cpus=1.0, batch=1)
@@ -113,6 +126,12 @@ class ClipsStage(VideoStage[ClipsConfig]):
     def identity(self) -> dict[str, Any]:
         config = self.config.model_dump(mode="json", exclude={"timeout", "memory"})
         return {**config, **self._encoder()}
+
+    def reel(self, record: Record) -> Reel:
+        """A film's pictures as its clips have them."""
+        width, height = bucket(record["width"], record["height"], self.config.buckets)
+        chain = filters(record, width, height, self.config.encoding)
+        return Reel.of(record["video_id"], chain, *piped(self.config.encoding, width, height))
 
     def content(self, record: Record) -> Record:
         """Of a shot its place is read, never what found it."""
@@ -141,14 +160,16 @@ class ClipsStage(VideoStage[ClipsConfig]):
     def _clips(self, record: Record) -> list[Row]:
         pts = read_timing(self.context.media.path(record["timing"]))
         rows, windows = self._windows(record)
-        if not windows:
-            return rows
         try:
-            return rows + twice(lambda: self._cut(record, pts, windows))
+            if not windows:
+                return rows
+            return rows + twice(lambda share: self._cut(record, pts, windows, share))
         except ChildTrouble as error:
             return self.end(record, "quarantined", error.reason, str(error))
         except Unfit as error:
             return self.end(record, "failed", error.reason, str(error))
+        finally:
+            self.reel(record).drop()
 
     # -- where ------------------------------------------------------------------------------
 
@@ -171,37 +192,63 @@ class ClipsStage(VideoStage[ClipsConfig]):
 
     # -- what -------------------------------------------------------------------------------
 
-    def _cut(self, record: Record, pts: Ticks, windows: Sequence["Window"]) -> list[Row]:
-        """Decode the film once and write every window's clip: all of them or none."""
+    def _cut(
+        self, record: Record, pts: Ticks, windows: Sequence["Window"], share: float
+    ) -> list[Row]:
+        """Go through the film once and write every window's clip: all of them or none."""
+        reel = self.reel(record)
         width, height = bucket(record["width"], record["height"], self.config.buckets)
-        chain = filters(record, width, height)
         normalisation = {
-            **{"size": [width, height], "fps": self.context.clock.fps, "filters": chain},
+            **{"size": [width, height], "fps": self.context.clock.fps, "filters": reel.chain},
             **self._encoder(),
         }
-        out = ["-vf", chain, "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-        limits = decoding_limits(record, self.config.timeout, self.config.memory)
+        shown = [self._shown(record, pts, window) for window in windows]
         rows = []
-        with ExitStack() as files, Child([*decoder(record), *out], limits) as child:
-            film = Film(child, (height, width, 3), len(pts))
-            for window in windows:
+        with ExitStack() as files:
+            frames = reel.frames(len(pts))
+            film: Reeled | Film
+            if frames is not None:
+                film = Reeled(frames)
+            else:
+                film = files.enter_context(self._decoded(record, reel, pts, shown, share))
+            for window, chosen in zip(windows, shown, strict=True):
                 name = clip_id(record["video_id"], window.start_pts, window.chunks, normalisation)
-                place = self.context.media.path(self.context.media.clip(name))
-                temporary = files.enter_context(writing(place))
-                self._encode(temporary, record, pts, window, film)
+                place = self.context.media.writing(self.context.media.clip(name))
+                temporary = files.enter_context(place)
+                pictures = (film.at(int(number)) for number in chosen)
+                encode_video(temporary, pictures, self.context.clock.fps, self.config.encoding)
                 columns = self._columns(record, window, name, temporary)
                 columns |= {"width": width, "height": height}
                 rows.append(Row("clip", window.shot, name, columns=columns))
             film.end()
         return rows
 
-    def _encode(
-        self, path: Path, record: Record, pts: Ticks, window: "Window", film: "Film"
-    ) -> None:
+    @contextmanager
+    def _decoded(
+        self,
+        record: Record,
+        reel: Reel,
+        pts: Ticks,
+        shown: Sequence[NDArray[np.int64]],
+        share: float,
+    ) -> "Iterator[Film]":
+        """The film from a child that passes on what is shown."""
+        # The last picture too: a film that has another now is not the film that was timed.
+        wanted = np.unique(np.concatenate([*shown, [len(pts) - 1]]))
+        limits = decoding_limits(record, self.config.timeout, self.config.memory)
+        with NamedTemporaryFile("w", prefix="tv2tv-") as script:
+            script.write(f"select='{picking(pts[wanted].tolist())}',{reel.chain}")
+            script.flush()
+            out = ["-/filter:v", script.name, "-fps_mode", "passthrough"]
+            out += ["-f", "rawvideo", "-pix_fmt", reel.pixels, "-"]
+            with Child([*decoder(record), *out], limits.part(share)) as child:
+                yield Film(child, reel.shape, wanted)
+
+    def _shown(self, record: Record, pts: Ticks, window: "Window") -> NDArray[np.int64]:
+        """Pictures that the frames of a window show."""
         clock = self.context.clock
         frames = clock.frames(window.chunks)
-        chosen = sample(pts, record["time_base"], window.start_pts, frames, clock.fps)
-        encode_video(path, (film.at(int(i)) for i in chosen), clock.fps, self.config.encoding)
+        return sample(pts, record["time_base"], window.start_pts, frames, clock.fps)
 
     def _columns(self, record: Record, window: "Window", name: str, path: Path) -> dict[str, Any]:
         tick = Fraction(*record["time_base"])
@@ -236,35 +283,35 @@ class Film:
     """The child's pictures, one after the other; only the last one is kept.
 
     Args:
-        shape: (H, W, 3) of every picture.
-        pictures: how many there must be.
+        shape: of every picture.
+        numbers: which pictures of the film the child passes on, increasing.
 
     Raises:
         ChildTrouble: the child crashed or was killed before the film's end.
-        Unfit: the film has another number of pictures than its timing table.
+        Unfit: the film has other pictures than its timing table says.
     """
 
-    def __init__(self, child: Child, shape: tuple[int, int, int], pictures: int) -> None:
+    def __init__(self, child: Child, shape: tuple[int, ...], numbers: NDArray[np.int64]) -> None:
         self._child = child
         self._shape = shape
-        self._pictures = pictures
+        self._numbers = numbers
         self._seen = 0
         self._last: Frames = np.empty(0, np.uint8)
 
-    def at(self, index: int) -> Frames:
-        """Picture ``index``; never one before the last asked for."""
-        if index < self._seen - 1:
-            raise ValueError(f"picture {index} has passed, {self._seen} were seen")
-        while self._seen <= index:
+    def at(self, number: int) -> Frames:
+        """Picture ``number``; never one before the last asked for."""
+        if self._seen and number < self._numbers[self._seen - 1]:
+            raise ValueError(f"picture {number} has passed")
+        while not self._seen or self._numbers[self._seen - 1] < number:
             if not self._next():
                 self._refuse()
         return self._last
 
     def end(self) -> None:
-        """Take the rest of the film and check its length."""
+        """Take the rest of the film: it must have all pictures, and none more."""
         while self._next():
             pass
-        if self._seen != self._pictures:
+        if self._seen != len(self._numbers):
             self._refuse()
 
     def _next(self) -> bool:
@@ -278,8 +325,24 @@ class Film:
         ended = self._child.finish()
         if ended.trouble:
             raise ChildTrouble(ended.trouble, ended.describe())
-        count = f"{self._seen} pictures decoded now, {self._pictures} before"
+        count = f"of {len(self._numbers)} pictures wanted, the second decoding gave {self._seen}"
         raise Unfit("corrupt", f"{count}; {ended.describe()}")
+
+
+def picking(ticks: Sequence[int]) -> str:
+    """ffmpeg's expression that is true for pictures at these increasing ticks, and after the last.
+
+    By time and not by number, since ffmpeg counts anew where a film changes its size.
+    """
+    return f"{_among(ticks)}+gt(pts,{ticks[-1]})"
+
+
+def _among(ticks: Sequence[int]) -> str:
+    """A search tree, so that hours of film cost a few comparisons per picture."""
+    if len(ticks) <= LEAF:
+        return "+".join(f"eq(pts,{tick})" for tick in ticks)
+    middle = len(ticks) // 2
+    return f"if(lt(pts,{ticks[middle]}),{_among(ticks[:middle])},{_among(ticks[middle:])})"
 
 
 def split(
@@ -318,25 +381,43 @@ def bucket(width: int, height: int, buckets: Sequence[tuple[int, int]]) -> tuple
     )
 
 
-def filters(record: Record, width: int, height: int) -> str:
-    """ffmpeg's filter chain from decoded upright pictures to RGB of exactly that size.
+def filters(record: Record, width: int, height: int, encoding: Encoding) -> str:
+    """ffmpeg's filter chain from decoded upright pictures to what `piped` says, of that size.
 
     Pixels become square and the picture covers the size, then its centre is cropped. HDR is scaled
     first, since mapping it is the dearest step: BT.2408's reference white, 203 cd/m2, is white.
     """
     cover = max(width / record["width"], height / record["height"])
     w, h = max(width, round(record["width"] * cover)), max(height, round(record["height"] * cover))
+    # Where many pixels become one, their mean is as good as a longer filter, and much cheaper.
+    kind = "area" if cover <= AREA_FROM else "bicubic"
+    scaled, crop = f"scale={w}:{h}:flags={kind}+accurate_rnd", f"crop={width}:{height}"
     curve, matrix = _HDR_CURVES.get(record["transfer"]), record["matrix"]
-    scaled = f"scale={w}:{h}:flags=bicubic+accurate_rnd"
     if curve is not None:
         scaled += ",format=yuv444p10le"  # zscale refuses subsampled pictures of odd size
         linear = f"zscale=tin={curve}:pin=2020:min=2020_ncl:t=linear:npl=203,format=gbrpf32le"
         sdr = "zscale=p=709,tonemap=mobius:desat=0,zscale=t=709:p=709:m=gbr:r=full,format=gbrp"
-        colours = f"{linear},{sdr}"
-    elif matrix == "rgb":
-        colours = "format=rgb24"
-    else:
-        # In two steps, since swscale's way from subsampled chroma straight to RGB is slow.
-        scaled += f":in_color_matrix={matrix}:out_color_matrix={matrix},format=yuv444p"
-        colours = f"scale=flags=accurate_rnd+full_chroma_int:in_color_matrix={matrix}"
-    return f"{scaled},{colours},format=rgb24,crop={width}:{height}"
+        scaled, matrix = f"{scaled},{linear},{sdr}", "rgb"
+    colours = _to_yuv(matrix, crop) if encoding == "yuv420p" else _to_rgb(matrix, crop)
+    return scaled + colours
+
+
+def _to_yuv(matrix: str, crop: str) -> str:
+    """The rest of a chain after ``scale=...``, to BT.709 in limited range, without a way by RGB."""
+    if matrix == "rgb":
+        return f",{crop},scale=flags=accurate_rnd+full_chroma_int:{BT709},format=yuv420p"
+    limited = f":in_color_matrix={matrix}:out_color_matrix={matrix}:out_range=tv,format=yuv420p"
+    if matrix == "bt709":
+        return f"{limited},{crop}"
+    # swscale goes by RGB from one matrix to another, at many times the cost.
+    other = f"ispace={_SPACES[matrix]}:iprimaries=bt709:itrc=bt709:irange=tv"
+    return f"{limited},{crop},colorspace={other}:all=bt709:range=tv:format=yuv420p:fast=1"
+
+
+def _to_rgb(matrix: str, crop: str) -> str:
+    """The same, to RGB; in two steps, since swscale is slow from subsampled chroma to RGB."""
+    if matrix == "rgb":
+        return f",format=rgb24,{crop}"
+    between = f":in_color_matrix={matrix}:out_color_matrix={matrix},format=yuv444p"
+    rgb = f"scale=flags=accurate_rnd+full_chroma_int:in_color_matrix={matrix},format=rgb24"
+    return f"{between},{rgb},{crop}"

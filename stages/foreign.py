@@ -29,16 +29,19 @@ class Unfit(Exception):
         self.reason = reason
 
 
-def decoder(record: dict[str, Any]) -> list[str]:
+def decoder(record: dict[str, Any], level: str = "repeat+warning") -> list[str]:
     """Begin of an ffmpeg command that decodes a record's film upright, on one thread.
 
     Damaged films decode the same way each time only on one thread. ``-copyts`` keeps the
     timestamps of the file; a crop that only the container knows is not the probe's size. A name is
     never read as an option, a protocol or a pattern.
+
+    Args:
+        level: what ffmpeg says on stderr.
     """
     path = Path(record["path"]).absolute()
     return [
-        *(str(ffmpeg()), "-nostdin", "-hide_banner", "-loglevel", "repeat+warning", "-y"),
+        *(str(ffmpeg()), "-nostdin", "-hide_banner", "-loglevel", level, "-y"),
         *("-threads", "1", "-filter_threads", "1", "-apply_cropping", "codec"),
         *("-protocol_whitelist", "file", "-format_whitelist", DEMUXERS),
         *("-copyts", "-i", f"file:{path}", "-map", f"0:{record['stream']}"),

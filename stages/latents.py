@@ -11,7 +11,6 @@ from pydantic import Field
 from safetensors.numpy import load, save
 
 from corpus.codecs import Codec, build, psnr
-from corpus.files import write_bytes
 from corpus.ids import sha256_bytes, unit_hash
 from corpus.rows import Row
 from corpus.video import read_video
@@ -84,7 +83,7 @@ class LatentsStage(ClipStage[LatentsConfig]):
             return self.end(record, "failed", "not_finite", "the latent overflows float16")
         name = self.context.media.latent(self.fingerprint, record["clip_id"])
         data = save({TENSOR: stored})
-        write_bytes(self.context.media.path(name), data)
+        self.context.media.store.write(name, data)
         columns = {
             "latent": name,
             "latent_sha256": sha256_bytes(data),

@@ -1,6 +1,7 @@
 """Pictures made small, grey and comparable: how they move, and what changed beyond that.
 
-The proxy of a film (shots) and the frames of a clip (segments, captions) are looked at with these.
+The small pictures of a film (shots) and the frames of a clip (segments, captions) are looked at
+with these.
 """
 
 import contextlib

@@ -4,7 +4,8 @@ A child process (`stages.probe_child`) reads all packets of the file and tells; 
 a claim of the header. Of several video streams the **first** that is no cover picture counts.
 
 Reasons:
-    failed: ``not_media``, ``no_video``, ``no_frames``, ``truncated``, ``timestamps``;
+    failed: ``not_media``, ``no_video``, ``no_decoder``, ``no_frames``, ``truncated``,
+        ``timestamps``;
     filtered: ``too_short``, ``too_small``;
     quarantined: ``crash``, ``timeout``, ``memory``.
 """
@@ -47,14 +48,15 @@ class ProbeConfig(StageConfig):
         min_size: least number of pixels of the shorter side, as displayed.
         max_gap: seconds that one picture may stay; more is taken for broken timestamps.
         max_missing: part of the frames that the header promises which may be missing.
-        timeout, memory: limits of the child: seconds without a new packet, and bytes.
+        timeout, memory: limits of the child: seconds without a new packet, and bytes. After a
+            hang there is a second try, with half the seconds.
     """
 
     min_seconds: float = Field(default=1.0, ge=0)
     min_size: int = Field(default=64, ge=1)
     max_gap: float = Field(default=60.0, gt=0)
     max_missing: float = Field(default=0.01, ge=0, lt=1)
-    timeout: float = Field(default=40.0, gt=0)
+    timeout: float = Field(default=36.0, gt=0)
     memory: int = Field(default=4 << 30, gt=0)
 
 
@@ -127,8 +129,8 @@ class ProbeStage(VideoStage[ProbeConfig]):
         limits = reading_limits(size, self.config.timeout, self.config.memory)
         command = [sys.executable, "-I", str(CHILD), str(path), DEMUXERS]
 
-        def attempt() -> dict[str, Any]:
-            ended, output = run(command, limits)
+        def attempt(share: float) -> dict[str, Any]:
+            ended, output = run(command, limits.part(share))
             if ended.trouble or ended.code:
                 raise ChildTrouble(ended.trouble or "crash", ended.describe())
             return json.loads(output)
@@ -195,6 +197,8 @@ def _refuse_no_film(facts: dict[str, Any]) -> None:
         raise Unfit("not_media", f"libav finds no film container: {facts['error']}")
     if not facts["streams"]:
         raise Unfit("no_video", f"a {facts['container']} file without a video stream")
+    if facts["codec"] is None:
+        raise Unfit("no_decoder", f"a {facts['container']} file of a codec that nothing decodes")
     if not facts["packets"]:
         raise Unfit("no_frames", f"an empty {facts['codec']} stream")
 

@@ -7,6 +7,8 @@ Usage: probe_child.py FILE DEMUXERS, where DEMUXERS is libav's ``format_whitelis
 """
 
 import contextlib
+import errno
+import io
 import json
 import sys
 import time
@@ -28,10 +30,11 @@ def describe(path: str, demuxers: str) -> dict[str, Any]:
 
     Returns:
         ``{"error": ...}`` when the file is no media file, ``{"streams": 0}`` when it has no film,
-        else times in ticks of ``time_base`` and counts of packets; see `stages.probe`.
+        ``{"codec": None}`` when nothing decodes it, else times in ticks of ``time_base`` and
+        counts of packets; see `stages.probe`.
     """
     # Opened by us, so that the name of a file can never mean a protocol or a pattern.
-    with open(path, "rb") as file:  # noqa: PTH123 - the name may be any bytes
+    with Bytes(io.FileIO(path)) as file:
         options = {"format_whitelist": demuxers}
         try:
             container = av.open(file, "r", options=options, metadata_errors="replace")
@@ -41,9 +44,23 @@ def describe(path: str, demuxers: str) -> dict[str, Any]:
             films = [s for s in container.streams.video if not s.disposition & ATTACHED_PICTURE]
             if not films:
                 return {"streams": 0, "container": container.format.name}
+            if films[0].codec_context is None:  # libav knows no decoder for what the header says
+                return {"streams": len(films), "container": container.format.name, "codec": None}
             film = Film(films[0])
             film.read(container)
             return {"streams": len(films), **film.facts(container)}
+
+
+class Bytes(io.BufferedReader):
+    """A file as libav reads it: a broken header may send it to a place that no file has."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # the disk, and no fault of the film
+                raise
+            return -errno.EINVAL  # as libav tells errors
 
 
 @dataclass
@@ -70,7 +87,8 @@ class Film:
         """Take all packets; where the file breaks off, what came before counts."""
         self.stream.thread_type = "NONE"
         told = time.monotonic()
-        with contextlib.suppress(av.FFmpegError):
+        # PyAV, having given all packets, stumbles over streams that were not there at first.
+        with contextlib.suppress(av.FFmpegError, IndexError):
             for packet in container.demux():
                 if packet.size:
                     self._take(packet)

@@ -1,7 +1,8 @@
 """Finished clips to shards: the corpus stage at the end of the pipeline."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+import hashlib
+from collections.abc import Callable, Mapping
+from sys import intern
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ from safetensors.numpy import load
 
 from corpus.captions import Caption, ClipCaptions, SegmentCaption
 from corpus.errors import UserError
-from corpus.ids import content_id, sha256_bytes
+from corpus.ids import canonical_json, content_id, sha256_bytes
 from corpus.shards import Sample, ShardPlan, write_shards
 from corpus.shards.reading import is_intact, read_manifest
+from corpus.store import Folder, store_at
 from stages.latents import TENSOR
 from stages.stage import CorpusStage, Record, StageConfig
 
@@ -35,13 +37,13 @@ class ShardsStage(CorpusStage[ShardsConfig]):
     """Joins clips, captions, verdicts and latents into WebDataset tars."""
 
     name = "shards"
-    version = "2"
+    version = "3"
     Config = ShardsConfig
 
     def run(
         self,
-        records: Sequence[Record],
-        folder: Path,
+        records: Mapping[str, Record],
+        folder: Folder,
         header: dict[str, Any],
         ready: Callable[[], None] = lambda: None,
     ) -> bool:
@@ -49,27 +51,28 @@ class ShardsStage(CorpusStage[ShardsConfig]):
         header = {**header, "inputs": self._inputs(records, header)}
         if _up_to_date(folder, header["inputs"]):
             return False
-        by_key = {record["clip_id"]: record for record in records}
         plan = ShardPlan(
             int(self.config.target_mb * 2**20), self.context.seed, self.config.validation
         )
         write_shards(
             folder,
-            {key: record["video_id"] for key, record in by_key.items()},
-            lambda key: self._sample(by_key[key], header),
+            {key: intern(record["video_id"]) for key, record in records.items()},
+            lambda key: self._sample(records[key], header),
             header,
             plan,
             ready,
         )
         return True
 
-    def _inputs(self, records: Sequence[Record], header: dict[str, Any]) -> str:
+    def _inputs(self, records: Mapping[str, Record], header: dict[str, Any]) -> str:
         """Id of everything that can change a byte of the result."""
         settings = {**self.config.model_dump(mode="json"), "seed": self.context.seed}
-        samples = [
-            [r["clip_id"], r["latent_sha256"], captions_of(r).to_json(), r["meta"]] for r in records
-        ]
-        return content_id(self.name, self.version, settings, header, samples)
+        samples = hashlib.sha256()
+        for key, record in records.items():
+            captions = captions_of(record).to_json()
+            line = canonical_json([key, record["latent_sha256"], captions, record["meta"]])
+            samples.update(f"{line}\n".encode())
+        return content_id(self.name, self.version, settings, header, samples.hexdigest())
 
     def _sample(self, record: Record, header: dict[str, Any]) -> Sample:
         return Sample(
@@ -125,16 +128,17 @@ def _info(record: Record, header: dict[str, Any]) -> dict[str, Any]:
         **{name: record[name] for name in copied},
         "source": {name: record[name] for name in source},
         "meta": record["meta"],
+        "quality": record.get("quality", {}),
         "clock": header["clock"],
         "codec": header["codec"],
         "fingerprints": header["fingerprints"],
     }
 
 
-def _up_to_date(folder: Path, inputs: str) -> bool:
+def _up_to_date(folder: Folder, inputs: str) -> bool:
     """Whether a whole set made from these inputs stands there."""
     try:
         manifest = read_manifest(folder)
-        return manifest["inputs"] == inputs and is_intact(folder, manifest)
+        return manifest["inputs"] == inputs and is_intact(store_at(folder), manifest)
     except (UserError, OSError, KeyError, TypeError):
         return False  # nothing stands there, or what was never ours: it is made anew

@@ -1,9 +1,10 @@
 """Stage shots: where the shots of a film lie, to the picture.
 
-One child decodes the film once: every picture goes into a low-resolution proxy, its timestamp into
-the film's timing table. What has fewer pictures than packets, or timestamps that do not increase,
-is refused here. `stages.boundaries` then judges the proxy, read by decord. With the detector
-``given`` the shots come from the film's timeline instead, exact in time, and no proxy is made.
+One child decodes the film once and pipes every picture, made small; its timestamps become the
+film's timing table. `stages.boundaries` looks at the pictures while they pass by. What has fewer
+pictures than packets, or timestamps that do not increase, is refused here. With the detector
+``given`` the shots come from the film's timeline instead, exact in time, and no picture is looked
+at.
 
 Reasons, all of the whole film:
     failed: ``no_frames``, ``corrupt``, ``timestamps``, ``timeline``; filtered: ``no_shots``;
@@ -12,14 +13,13 @@ Reasons, all of the whole film:
 
 import errno
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import cv2
-import decord
 import numpy as np
 import pyarrow as pa
 import scenedetect
@@ -43,22 +43,22 @@ from stages.boundaries import (
     shots_between,
 )
 from stages.child import Child, ChildTrouble, Ended, twice
+from stages.damage import TELLING, TELLING_LEVEL, Damage, outside
 from stages.foreign import Unfit, decoder, decoding_limits
 from stages.libraries import versions
 from stages.media_time import Ticks, first_from, is_sane, write_timing
-from stages.pictures import Frames
+from stages.pictures import FLOW_SIZE, Frames
+from stages.reels import Reel
 from stages.stage import Record, Resources, StageConfig, VideoStage, children
 
-PROXY_SIZE = (256, 144)  # of every film, whatever its shape: differences do not mind stretching
-PROXY_TICKS = 512  # per picture, at 12800 a second: the proxy's clock counts pictures
-# metadata prints a line per picture on stdout, at once, and only where a picture has metadata
-_TELL = "metadata=mode=add:key=x:value=1,metadata=mode=print:file=-:direct=1"
-_PROXY = [
-    *("-fps_mode", "passthrough", "-enc_time_base", "demux", "-an", "-sn", "-dn"),
-    *("-c:v", "libx264", "-preset", "ultrafast", "-crf", "18", "-g", "50", "-bf", "0"),
-    *("-pix_fmt", "yuv420p", "-threads", "1", "-video_track_timescale", "12800"),
-    *("-bsf:v", f"setts=ts=N*{PROXY_TICKS}:duration={PROXY_TICKS}:time_base=1/12800"),
+# One line per picture, its timestamp in the stream's own ticks.
+_TIMES = [
+    *("-fps_mode", "passthrough", "-enc_time_base", "demux"),
+    *("-stats_enc_pre_fmt", "{pts}", "-stats_enc_pre"),
 ]
+_AT_ONCE = 32  # pictures that are read together
+_SMALL = f"scale={FLOW_SIZE[0]}:{FLOW_SIZE[1]}:flags=area"
+_PICTURES = ["-vf", _SMALL, "-f", "rawvideo", "-pix_fmt", "bgr24", "-"]
 
 
 class Given(StageConfig):
@@ -86,7 +86,7 @@ class ShotsConfig(StageConfig):
     cuts: CutTest = CutTest()
     blends: BlendTest = BlendTest()
     max_lost: float = Field(default=0.01, ge=0, lt=1)
-    timeout: float = Field(default=40.0, gt=0)
+    timeout: float = Field(default=36.0, gt=0)
     memory: int = Field(default=4 << 30, gt=0)
 
     @model_validator(mode="after")
@@ -105,10 +105,10 @@ class ShotsStage(VideoStage[ShotsConfig]):
     """One film in, its shots and its timing table out."""
 
     name = "shots"
-    version = "1"
+    version = "3"
     level = "shot"
     reads = ("video_id", "stream", "packets", "fps", "time_base", "end_pts")
-    aids = (*VideoStage.aids, "timeline")
+    aids = (*VideoStage.aids, "timeline", "width", "height", "transfer", "matrix")
     makes = "timing"
     Config = ShotsConfig
     writes: ClassVar[pa.Schema] = pa.schema(
@@ -119,10 +119,15 @@ class ShotsStage(VideoStage[ShotsConfig]):
             pa.field("end_pts", pa.int64()),
             pa.field("start", pa.float64()),  # seconds of presentation time
             pa.field("end", pa.float64()),
-            pa.field("opened_by", pa.string()),  # start, cut, gradual, black, given
+            pa.field("opened_by", pa.string()),  # start, cut, gradual, black, given, damage
             pa.field("opened_score", pa.float64()),  # of the boundary before it
+            pa.field("decoded", pa.int64()),  # pictures of the whole film
+            pa.field("damaged", pa.int64()),  # of those, cut away as damaged or built on damage
         ]
     )
+
+    # Set by the stage that makes clips: what it would have of a film.
+    ahead: Callable[[Record], Reel] | None = None
 
     @property
     def resources(self) -> Resources:
@@ -130,8 +135,10 @@ class ShotsStage(VideoStage[ShotsConfig]):
 
     def identity(self) -> dict[str, Any]:
         config = self.config.model_dump(mode="json", exclude={"timeout", "memory"})
-        found = {**config, "ffmpeg": ffmpeg_build(), "proxy": [_TELL, *PROXY_SIZE, *_PROXY]}
-        return found if self.config.given else {**found, **versions(cv2, decord, scenedetect)}
+        found = {**config, "ffmpeg": ffmpeg_build(), "decoding": _TIMES}
+        if self.config.given:
+            return found
+        return {**found, "pictures": _PICTURES, **versions(cv2, scenedetect)}
 
     def content(self, record: Record) -> Record:
         """A timeline is content only where it is read."""
@@ -141,46 +148,99 @@ class ShotsStage(VideoStage[ShotsConfig]):
         return read
 
     def process(self, records: Sequence[Record]) -> list[list[Row]]:
-        return [self._shots(record) for record in records]
+        return [self._answer(record) for record in records]
 
     def advance(self, record: Record, rows: Sequence[Row]) -> list[Record]:
         timing = self.context.media.timing(self.fingerprint, record["video_id"])
         return [{**film, "timing": timing} for film in children(record, rows, "shots", "shot_id")]
 
+    def _answer(self, record: Record) -> list[Row]:
+        rows = self._shots(record)
+        if self.ahead is not None and not any(row.outcome == "ok" for row in rows):
+            self.ahead(record).drop()  # nobody comes for it
+        return rows
+
     def _shots(self, record: Record) -> list[Row]:
         try:
-            with tempfile.TemporaryDirectory(prefix="tv2tv-") as folder:
-                proxy = None if self.config.given else Path(folder) / "proxy.mp4"
-                decoded = twice(lambda: self._decode(record, proxy))
-                pts = self._check(record, decoded)
-                found = self._given(record, pts) if proxy is None else self._found(record, proxy)
+            decoded = twice(lambda share: self._whole(record, share))
+            pts = self._check(record, decoded)
+            found = self._given(record, pts) if self.config.given else _between(decoded, len(pts))
+            spoilt = decoded.damage.ranges(pts)
+            whole = _undamaged(found, spoilt)
         except ChildTrouble as error:
             return self.end(record, "quarantined", error.reason, str(error))
         except Unfit as error:
             return self.end(record, "failed", error.reason, str(error))
         timing = self.context.media.timing(self.fingerprint, record["video_id"])
-        write_timing(self.context.media.path(timing), pts)
-        rows = [self._row(record, pts, shot) for shot in found]
+        with self.context.media.writing(timing) as temporary:
+            write_timing(temporary, pts)
+        damaged = sum(b - a for a, b in spoilt)
+        counts = {"decoded": len(pts), "damaged": damaged}
+        rows = [self._row(record, pts, shot, counts) for shot in whole]
+        if found and not rows:
+            lost = f"{damaged} of {len(pts)} pictures are damaged or built on damage"
+            return self.end(record, "failed", "corrupt", f"{lost}: no shot is left")
         return rows or self.end(record, "filtered", "no_shots", "all of it is black or in transit")
 
-    def _decode(self, record: Record, proxy: Path | None) -> "Decoded":
-        """Decode every picture once; with a proxy, write all of them into it."""
-        width, height = PROXY_SIZE
-        scaled = f"{_TELL},scale={width}:{height}:flags=area"
-        out = ["-vf", _TELL, "-fps_mode", "passthrough", "-f", "null", "-"]
-        if proxy is not None:
-            out = ["-vf", scaled, *_PROXY, str(proxy)]
+    def _whole(self, record: Record, share: float) -> "Decoded":
+        """Decode the film; once more where something is damaged, to know what."""
+        decoded = self._reeled(record, share)
+        return self._decode(record, share, telling=True) if decoded.damage.heard else decoded
+
+    def _reeled(self, record: Record, share: float) -> "Decoded":
+        """Decode the film, and leave a reel for its clips where there is room for one."""
+        reel = None if self.ahead is None else self.ahead(record)
+        if reel is None or not reel.has_room(record["packets"]):
+            return self._decode(record, share)
+        try:
+            decoded = self._decode(record, share, reel.output(record["stream"]))
+        except BaseException:
+            reel.drop()
+            raise
+        if decoded.ended.code:  # by the film or by the reel: the film alone will tell
+            reel.drop()
+            return self._decode(record, share)
+        reel.keep()
+        return decoded
+
+    def _decode(
+        self, record: Record, share: float, more: Sequence[str] = (), telling: bool = False
+    ) -> "Decoded":
+        """Decode every picture once, and look at it unless the shots are given.
+
+        Args:
+            more: a further output of the child.
+            telling: the child says where the film is damaged, which costs a fifth more.
+        """
         limits = decoding_limits(record, self.config.timeout, self.config.memory)
-        command = [*decoder(record), *out]
-        with Child(command, limits, count=b"corrupt decoded frame") as child:
-            text = b"".join(child.chunks())
-            ended = child.finish()
+        boundaries: list[Boundary] = []
+        with tempfile.NamedTemporaryFile(prefix="tv2tv-") as times:
+            out = [f"file:{times.name}", *_PICTURES]
+            if self.config.given:
+                out = ["pipe:1", "-f", "null", "-"]
+            damage = Damage()
+            start = [*decoder(record, TELLING_LEVEL), *TELLING] if telling else decoder(record)
+            command = [*start, *_TIMES, *out, *more]
+            with Child(command, limits.part(share), damage) as child:
+                if self.config.given:
+                    times.writelines(child.chunks())
+                    times.seek(0)
+                else:
+                    boundaries = self._boundaries(record, child)
+                ended = child.finish()
+            text = times.read()
         if ended.trouble:
             raise ChildTrouble(ended.trouble, ended.describe())
         if "No space left" in ended.stderr:
-            why = f"no room for the proxy of {record['uri']}: {ended.describe()}"
+            why = f"no room for the timestamps of {record['uri']}: {ended.describe()}"
             raise OSError(errno.ENOSPC, why)
-        return Decoded(_times(text), ended)
+        return Decoded([int(line) for line in text.split()], ended, boundaries, damage)
+
+    def _boundaries(self, record: Record, child: Child) -> list[Boundary]:
+        detectors = [d for d in self.config.detectors if not isinstance(d, Given)]
+        return find_boundaries(
+            _pictures(child), record["fps"], detectors, self.config.cuts, self.config.blends
+        )
 
     def _check(self, record: Record, decoded: "Decoded") -> Ticks:
         """The timing table of a film that is whole."""
@@ -188,13 +248,13 @@ class ShotsStage(VideoStage[ShotsConfig]):
         if not times:
             how = decoded.ended.describe()
             raise Unfit("no_frames", f"none of {expected} packets decodes; {how}")
-        known = [time for time in times if time is not None and is_sane(time)]
+        known = [time for time in times if is_sane(time)]
         pts = np.array(known, np.int64)
         backward = int((np.diff(pts) <= 0).sum()) + len(times) - len(known)
         if backward:
             order = f"{backward} of {len(times)} pictures do not follow in time"
             raise Unfit("timestamps", order)
-        missing, damaged = max(0, expected - len(times)), decoded.ended.counted
+        missing, damaged = max(0, expected - len(times)), decoded.damage.corrupt
         # One picture may always be: packers of old films hide one, and a cut may cost the last.
         if missing + damaged > max(1, self.config.max_lost * expected):
             lost = f"of {expected} pictures {missing} are missing, {damaged} damaged"
@@ -202,17 +262,6 @@ class ShotsStage(VideoStage[ShotsConfig]):
         if decoded.ended.code:
             raise Unfit("corrupt", decoded.ended.describe())
         return pts
-
-    def _found(self, record: Record, path: Path) -> list["Shot"]:
-        proxy = DecordProxy(path)
-        detectors = [d for d in self.config.detectors if not isinstance(d, Given)]
-        boundaries = find_boundaries(
-            proxy, record["fps"], detectors, self.config.cuts, self.config.blends
-        )
-        return [
-            Shot(start, end, *_opening(boundaries, start))
-            for start, end in shots_between(boundaries, len(proxy))
-        ]
 
     def _given(self, record: Record, pts: Ticks) -> list["Shot"]:
         if record["timeline"] is None:
@@ -236,7 +285,7 @@ class ShotsStage(VideoStage[ShotsConfig]):
             shots.append(Shot(start, end, "given", 0.0))
         return shots
 
-    def _row(self, record: Record, pts: Ticks, shot: "Shot") -> Row:
+    def _row(self, record: Record, pts: Ticks, shot: "Shot", counts: dict[str, int]) -> Row:
         tick = Fraction(*record["time_base"])
         start = int(pts[shot.start])
         end = int(pts[shot.end]) if shot.end < len(pts) else _end(record, pts)
@@ -249,6 +298,7 @@ class ShotsStage(VideoStage[ShotsConfig]):
             "end": float(end * tick),
             "opened_by": shot.opened_by,
             "opened_score": shot.score,
+            **counts,
         }
         video = record["video_id"]
         return Row("shot", video, shot_id(video, start, end), columns=columns)
@@ -256,10 +306,12 @@ class ShotsStage(VideoStage[ShotsConfig]):
 
 @dataclass(frozen=True)
 class Decoded:
-    """What the child said of every picture; None for a picture without a timestamp."""
+    """Every picture's tick, how the child ended, what was seen and what was damaged."""
 
-    times: list[int | None]
+    times: list[int]
     ended: Ended
+    boundaries: list[Boundary]
+    damage: Damage
 
 
 @dataclass(frozen=True)
@@ -272,24 +324,31 @@ class Shot:
     score: float
 
 
-class DecordProxy:
-    """The proxy as `stages.boundaries` reads it: our own clean film, so decord is exact."""
-
-    def __init__(self, path: Path) -> None:
-        self._reader = decord.VideoReader(str(path), num_threads=1)
-
-    def __len__(self) -> int:
-        return len(self._reader)
-
-    def at(self, indices: Sequence[int]) -> Frames:
-        return self._reader.get_batch(list(indices)).asnumpy()
+def _pictures(child: Child) -> Iterator[Frames]:
+    """Small BGR pictures as the child makes them."""
+    width, height = FLOW_SIZE
+    size = width * height * 3
+    filled = whole = size * _AT_ONCE
+    while filled == whole:
+        pictures = np.empty((_AT_ONCE, height, width, 3), np.uint8)
+        filled = child.read_into(pictures.reshape(-1).data)
+        yield from pictures[: filled // size]
 
 
-def _times(text: bytes) -> list[int | None]:
-    """Timestamps from the lines ``frame:12 pts:345 pts_time:...`` that ffmpeg's metadata prints."""
-    fields = (line.split() for line in text.splitlines() if line.startswith(b"frame:"))
-    values = [words[1].removeprefix(b"pts:") for words in fields]
-    return [None if value == b"NOPTS" else int(value) for value in values]
+def _between(decoded: Decoded, pictures: int) -> list[Shot]:
+    return [
+        Shot(start, end, *_opening(decoded.boundaries, start))
+        for start, end in shots_between(decoded.boundaries, pictures)
+    ]
+
+
+def _undamaged(shots: Sequence[Shot], spoilt: Sequence[tuple[int, int]]) -> list[Shot]:
+    """What is left of shots where nothing is damaged; one may fall into several."""
+    return [
+        replace(shot, end=end) if start == shot.start else Shot(start, end, "damage", 0.0)
+        for shot in shots
+        for start, end in outside(shot.start, shot.end, spoilt)
+    ]
 
 
 def _end(record: Record, pts: Ticks) -> int:

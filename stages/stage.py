@@ -23,9 +23,11 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from corpus.clock import Clock
+from corpus.errors import UserError
 from corpus.ids import content_id, fingerprint
 from corpus.layout import Media
 from corpus.rows import Level, Outcome, Row
+from corpus.store import Folder
 
 Record = dict[str, Any]
 
@@ -54,16 +56,25 @@ class Resources:
     gpus: float = 0.0
     memory: int = 0
     batch: int = 1
-    max_workers: int = 64
+    max_workers: int = 1024
+
+
+def _unfetched(uri: str, name: str) -> str:
+    raise UserError(f"{uri} is remote, and nothing here fetches it")
 
 
 @dataclass(frozen=True)
 class Context:
-    """What every stage may know of its surroundings."""
+    """What every stage may know of its surroundings.
+
+    Attributes:
+        fetch: gives a local path for the URI of a remote file whose SHA-256 begins so.
+    """
 
     media: Media
     clock: Clock
     seed: int = 0
+    fetch: Callable[[str, str], str] = _unfetched
 
 
 class Stage(ABC, Generic[C]):
@@ -102,10 +113,18 @@ class Stage(ABC, Generic[C]):
     def resources(self) -> Resources:
         return Resources()
 
+    @property
+    def wanted(self) -> bool:
+        """Whether the recipe asks for it: a plan has no stage that would do nothing."""
+        return True
+
     def identity(self) -> dict[str, Any]:
         """Settings that can change the output. Override to leave out time limits and the like,
         and to add model ids, revisions and tool builds."""
         return self.config.model_dump(mode="json")
+
+    def agree(self, earlier: Mapping[str, "Stage[Any]"]) -> None:
+        """Raise UserError if its settings do not go with those of stages before it, by name."""
 
     @property
     def fingerprint(self) -> str:
@@ -122,8 +141,14 @@ class Stage(ABC, Generic[C]):
         return content_id(self.name, self.content(record))
 
     def seen(self, record: Record) -> Record:
-        """All that `process` gets of a record: nothing that the key does not name, but `aids`."""
+        """All that `process` gets of a record: nothing that the key does not name, but `aids`.
+
+        Files are at hand: remote ones are fetched now.
+        """
         aids = {column: record[column] for column in self.aids if column in record}
+        for column, name in (("path", "video_id"), ("timeline", "timeline_sha256")):
+            if "://" in (aids.get(column) or ""):
+                aids[column] = self.context.fetch(aids[column], record[name])
         return {**aids, **self.content(record)}
 
     @abstractmethod
@@ -187,6 +212,22 @@ class ClipStage(Stage[C]):
         return self.context.media.path(record["clip"])
 
 
+class GateStage(ClipStage[C]):
+    """A row stage that decides over all clips that have arrived, not over one.
+
+    Its rows are stored nowhere: `pipeline.replay` asks for them anew each time, so a decision is
+    always that of the clips which are there, and never of the order in which they came. Nothing
+    behind it is begun before everything ahead of it is done.
+    """
+
+    @abstractmethod
+    def process(self, records: Sequence[Record]) -> list[list[Row]]:
+        """Rows per record of all that have arrived; the same in any order. Pure."""
+
+    def advance(self, record: Record, rows: Sequence[Row]) -> list[Record]:
+        return merged(record, rows)
+
+
 def merged(record: Record, rows: Sequence[Row]) -> list[Record]:
     """`advance` of a stage that adds columns to its unit: one ok row, or the unit ended."""
     (row,) = rows
@@ -221,15 +262,16 @@ class CorpusStage(ABC, Generic[C]):
     @abstractmethod
     def run(
         self,
-        records: Sequence[Record],
-        folder: Path,
+        records: Mapping[str, Record],
+        folder: Folder,
         header: dict[str, Any],
         ready: Callable[[], None] = lambda: None,
     ) -> bool:
         """Make the result in ``folder``; False when it was already there and is up to date.
 
         Args:
-            records: finished clip records, ordered by clip id.
+            records: finished clip records by clip id, in that order. They may lie on disk: read
+                them one after the other, as often as needed.
             folder: where the result lies.
             header: ``clock``, ``codec``, ``recipe`` and ``fingerprints`` (stage to fingerprint);
                 stored with the result.

@@ -3,7 +3,9 @@
 ``TV2TV_TEST_VIDEOS`` names their folder, by default ``../shared/videos`` (see CONTRIBUTING.md).
 """
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,24 @@ def public_videos() -> Path:
 def bad_videos() -> Path:
     """Folder of real broken files with a MANIFEST.json."""
     return _folder("bad")
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """URI of an empty bucket on an S3 server of our own; the environment says where it is."""
+    import fsspec
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        fsspec.filesystem("s3", use_listings_cache=False).mkdir("s3://tv2tv-tests")
+        yield "s3://tv2tv-tests"
+    server.stop()

@@ -6,19 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from corpus.errors import UserError
 from training.generate import Film, Prompt, Session, Settings
 from training.generate.output import write_film
+from training.picture import read_picture
 from training.run_folder import Run, StartFrame
 from training.sequence import Latent
 
-# What people have pictures in; PIL would also hand EPS to Ghostscript, a program of its own.
-PICTURES = ("PNG", "JPEG", "WEBP", "BMP")
 UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -135,16 +131,6 @@ def _stored(run: Run, prompt: str) -> StartFrame:
 
 def _encoded(run: Run, path: Path) -> Latent:
     """A picture as a start frame, (C, h, w): cut to the nearest shape that the run knows."""
-    try:
-        with Image.open(path, formats=PICTURES) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"--image {path} cannot be read as a picture ({', '.join(PICTURES)}): {error}"
-        ) from error
-    aspect = picture.width / picture.height
     sizes = [run.size(shape) for shape in run.head.shapes]
-    height, width = min(sizes, key=lambda size: abs(math.log(size[1] / size[0] / aspect)))
-    fitted = ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC)
-    frames: NDArray[np.uint8] = np.asarray(fitted, dtype=np.uint8)[None]
-    return run.codec.encode(frames)[:, 0]
+    picture = read_picture(path, [(width, height) for height, width in sizes])
+    return run.codec.encode(picture[None])[:, 0]

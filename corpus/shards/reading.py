@@ -17,6 +17,7 @@ from corpus.ids import sha256_bytes, sha256_file
 from corpus.shards.index import SAMPLES, captions_from_row, members_from_row
 from corpus.shards.sample import CAPTIONS, INFO, LATENT, parse_json, parse_latent
 from corpus.shards.writing import INDEX, MANIFEST, MANIFEST_SCHEMA
+from corpus.store import Folder, Stat, Store, store_at
 
 
 @dataclass(frozen=True)
@@ -105,14 +106,15 @@ class ShardSet:
         return data
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Folder) -> dict[str, Any]:
     """The manifest of a set; UserError when it is missing, unreadable or of another schema."""
-    path = folder / MANIFEST
+    store = store_at(folder)
+    path = store.place(MANIFEST)
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(store.read_text(MANIFEST))
     except FileNotFoundError as error:
         raise UserError(
-            f"{folder} holds no {MANIFEST}: name a folder that `tv2tv run` made, "
+            f"{store.place()} holds no {MANIFEST}: name a folder that `tv2tv run` made, "
             "such as CORPUS/shards/main"
         ) from error
     except (OSError, ValueError) as error:
@@ -122,28 +124,27 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def is_intact(folder: Path, manifest: dict[str, Any]) -> bool:
+def is_intact(folder: Store, manifest: dict[str, Any]) -> bool:
     """Whether the files of a set are still those that its manifest, written last, tells of.
 
     Sizes of all shards and the bytes of the index are always compared. The bytes of a shard are
     read only where it was touched after the manifest, since a large set takes hours to read; what
     changes without a trace, on a bad disk, is found by whoever reads the member.
     """
-    index = folder / manifest["index"]["name"]
-    written = (folder / MANIFEST).stat().st_mtime_ns
-    try:
-        return sha256_file(index) == manifest["index"]["sha256"] and all(
-            _is_as_written(folder / shard["name"], shard, written) for shard in manifest["shards"]
-        )
-    except FileNotFoundError:
+    there = folder.files()
+    if any(name not in there for name in (MANIFEST, manifest["index"]["name"])):
         return False
+    index = folder.local(manifest["index"]["name"])
+    return sha256_file(index) == manifest["index"]["sha256"] and all(
+        _is_as_written(folder, shard, there.get(shard["name"]), there[MANIFEST].modified)
+        for shard in manifest["shards"]
+    )
 
 
-def _is_as_written(path: Path, shard: dict[str, Any], written: int) -> bool:
-    found = path.stat()
-    if found.st_size != shard["bytes"]:
+def _is_as_written(folder: Store, shard: dict[str, Any], found: Stat | None, written: int) -> bool:
+    if found is None or found.size != shard["bytes"]:
         return False
-    return found.st_mtime_ns < written or sha256_file(path) == shard["sha256"]
+    return found.modified < written or sha256_file(folder.local(shard["name"])) == shard["sha256"]
 
 
 def _entry(row: dict[str, Any]) -> Entry:

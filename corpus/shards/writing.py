@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from corpus.files import write_text, writing, writing_folder
 from corpus.ids import sha256_bytes, sha256_file, unit_hash
 from corpus.shards.index import SAMPLES, captions_to_row
 from corpus.shards.sample import Sample
+from corpus.store import Folder, Store, store_at
 
 MANIFEST_SCHEMA = 1
 MANIFEST, INDEX = "manifest.json", "samples.parquet"
@@ -37,7 +37,7 @@ class ShardPlan:
 
 
 def write_shards(
-    folder: Path,
+    folder: Folder,
     videos: dict[str, str],
     load: Callable[[str], Sample],
     header: dict[str, Any],
@@ -46,18 +46,19 @@ def write_shards(
 ) -> dict[str, Any]:
     """Write ``folder`` anew and return its manifest.
 
-    Everything is written beside ``folder`` first and moved into place at the end, so
-    `ShardSet.open` finds the old set or the new one, whenever this process is killed.
+    In a local folder everything is written beside it first and moved into place at the end, so
+    `ShardSet.open` finds the old set or the new one, whenever this process is killed. Remotely the
+    old manifest goes first and the new one comes last: then it may also find none.
 
     Args:
         videos: sample key to video id; decides order and split.
         load: sample by key, called once per key, in shard order.
         header: codec, clock, recipe and fingerprints for the manifest.
-        ready: called when all is written, right before it is moved into place; raises to stop that.
+        ready: called before anything that stands there is touched; raises to stop that.
     """
-    with writing_folder(folder) as building:
+    with store_at(folder).replacing(MANIFEST, ready) as building:
         manifest = _write_all(building, videos, load, header, plan)
-        ready()
+        building.write_text(MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     return manifest
 
 
@@ -82,7 +83,7 @@ def split_videos(videos: Iterable[str], plan: ShardPlan) -> set[str]:
 
 
 def _write_all(
-    folder: Path,
+    folder: Store,
     videos: dict[str, str],
     load: Callable[[str], Sample],
     header: dict[str, Any],
@@ -91,38 +92,36 @@ def _write_all(
     held_out = split_videos(videos.values(), plan)
     order = sorted(videos, key=lambda key: unit_hash(plan.seed, "order", key))
     shards: list[dict[str, Any]] = []
-    rows: list[dict[str, Any]] = []
-    for split in (TRAIN, VALIDATION):
-        keys = [key for key in order if (videos[key] in held_out) == (split == VALIDATION)]
-        for group in _groups(keys, load, plan.target_bytes):
-            name = f"shard-{len(shards):06d}.tar"
-            rows += _write_tar(folder / name, group, videos, split)
-            path = folder / name
-            shards.append(
-                {
-                    "name": name,
-                    "split": split,
-                    "sha256": sha256_file(path),
-                    "bytes": path.stat().st_size,
-                    "samples": len(group),
-                }
-            )
-    with writing(folder / INDEX) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SAMPLES), temporary, compression="zstd")
-    manifest = {
+    chunks = 0
+    with folder.writing(INDEX) as index_file:
+        with pq.ParquetWriter(index_file, SAMPLES, compression="zstd") as index_rows:
+            for split in (TRAIN, VALIDATION):
+                keys = [key for key in order if (videos[key] in held_out) == (split == VALIDATION)]
+                for group in _groups(keys, load, plan.target_bytes):
+                    name = f"shard-{len(shards):06d}.tar"
+                    with folder.writing(name) as temporary:
+                        places = _write_tar(temporary, group)
+                        facts = {
+                            "sha256": sha256_file(temporary),
+                            "bytes": temporary.stat().st_size,
+                        }
+                    rows = _rows(name, group, places, videos, split)
+                    index_rows.write_table(pa.Table.from_pylist(rows, schema=SAMPLES))
+                    shards.append({"name": name, "split": split, **facts, "samples": len(group)})
+                    chunks += sum(row["chunks"] for row in rows)
+        index = sha256_file(index_file)
+    return {
         "schema": MANIFEST_SCHEMA,
         **header,
         "shards": shards,
-        "index": {"name": INDEX, "sha256": sha256_file(folder / INDEX)},
+        "index": {"name": INDEX, "sha256": index},
         "totals": {
-            "samples": len(rows),
+            "samples": len(videos),
             "videos": len(set(videos.values())),
-            "chunks": sum(row["chunks"] for row in rows),
+            "chunks": chunks,
             "bytes": sum(shard["bytes"] for shard in shards),
         },
     }
-    write_text(folder / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-    return manifest
 
 
 def _groups(
@@ -144,26 +143,34 @@ def _groups(
 
 
 def _write_tar(
-    path: Path,
-    group: Sequence[tuple[Sample, dict[str, bytes]]],
-    videos: dict[str, str],
-    split: str,
-) -> list[dict[str, Any]]:
-    """Write one tar; index rows of its samples."""
+    path: Path, group: Sequence[tuple[Sample, dict[str, bytes]]]
+) -> dict[str, dict[str, int]]:
+    """Write one tar; where the bytes of its members lie, by name."""
     import webdataset  # it imports torch, which readers of an index can do without
 
-    with writing(path) as temporary, temporary.open("wb") as file:
+    with path.open("wb") as file:
         tar = webdataset.TarWriter(file, user="", group="", mode=0o644, encoder=False, mtime=0)
         for sample, members in group:
             tar.write({"__key__": sample.key, **members})
         tar.close()
-    places = _places(path)
+    with tarfile.open(path, "r:") as read:
+        return {m.name: {"offset": m.offset_data, "size": m.size} for m in read.getmembers()}
+
+
+def _rows(
+    shard: str,
+    group: Sequence[tuple[Sample, dict[str, bytes]]],
+    places: dict[str, dict[str, int]],
+    videos: dict[str, str],
+    split: str,
+) -> list[dict[str, Any]]:
+    """Index rows of a shard's samples."""
     return [
         {
             "key": sample.key,
             "video_id": videos[sample.key],
             "split": split,
-            "shard": path.name,
+            "shard": shard,
             "chunks": sample.latent.shape[1] - 1,
             "latent_shape": list(sample.latent.shape),
             "members": [
@@ -174,9 +181,3 @@ def _write_tar(
         }
         for sample, members in group
     ]
-
-
-def _places(path: Path) -> dict[str, dict[str, int]]:
-    """Member name to where its bytes lie in the tar."""
-    with tarfile.open(path, "r:") as tar:
-        return {m.name: {"offset": m.offset_data, "size": m.size} for m in tar.getmembers()}

@@ -71,7 +71,7 @@ def test_rows_say_why_they_end() -> None:
     with pytest.raises(ValueError, match="ends its parent"):
         Row("clip", "s", None)
     row = Row("clip", "s", "c", "filtered", "too_short", "1 s", 1.0, {"chunks": 4})
-    stored = row.to_dict("key")
+    stored = row.to_dict("key", "video")
     assert stored["key"] == "key" and stored["chunks"] == 4
     assert Row.from_dict(stored) == row
     assert table_schema(COMMON).names[: len(COMMON)] == COMMON.names
@@ -135,7 +135,8 @@ def test_a_corpus_that_cannot_be_there_is_a_mistake(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_header_is_named(tmp_path: Path, change: dict[str, object]) -> None:
-    path = create(tmp_path, Clock()).header
+    create(tmp_path, Clock())
+    path = tmp_path / "corpus.json"
     head = {**json.loads(path.read_text()), **change}
     path.write_text(json.dumps({name: value for name, value in head.items() if value is not ...}))
     with pytest.raises(UserError, match=r"corpus\.json is damaged"):
@@ -144,7 +145,8 @@ def test_a_damaged_header_is_named(tmp_path: Path, change: dict[str, object]) ->
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"'])
 def test_a_header_that_is_none_is_named(tmp_path: Path, text: str) -> None:
-    create(tmp_path, Clock()).header.write_text(text)
+    create(tmp_path, Clock())
+    (tmp_path / "corpus.json").write_text(text)
     with pytest.raises(UserError, match=r"corpus\.json is damaged"):
         create(tmp_path, Clock())
 
@@ -176,6 +178,8 @@ def test_every_timeline_that_we_write_can_be_read(
     [
         ("{", "line 2"),
         ('{"kind": "shot"}', "expected kind, start, end"),
+        ('{"kind": "shot", "start": 1' + "0" * 400 + "}", "expected kind, start, end"),
+        ("[" * 100_000, "expected kind, start, end"),
         ('{"kind": "scene", "start": 0, "end": 1}', "none of shot"),
         ('{"kind": "shot", "start": 2, "end": 1}', "no stretch"),
         ('{"kind": "shot", "start": 0, "end": NaN}', "no stretch"),

@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.console import Console
 
 from corpus import layout
 from corpus.clock import Clock
+from corpus.store import Folder, store_at
 from pipeline.plan import Plan
 from pipeline.progress import PlainView
 from pipeline.recipe import Recipe, check_plan
@@ -35,18 +36,17 @@ class ListStage(CorpusStage[ListConfig]):
 
     def run(
         self,
-        records: Sequence[Record],
-        folder: Path,
+        records: Mapping[str, Record],
+        folder: Folder,
         header: dict[str, Any],
         ready: Callable[[], None] = lambda: None,
     ) -> bool:
-        text = json.dumps([header, list(records)], sort_keys=True)
-        path = folder / "records.json"
-        if path.exists() and path.read_text() == text:
+        text = json.dumps([header, list(records.values())], sort_keys=True)
+        store = store_at(folder)
+        if store.has("records.json") and store.read_text("records.json") == text:
             return False
         ready()
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        store.write_text("records.json", text)
         return True
 
 
@@ -124,6 +124,7 @@ def local_ray() -> Iterator[None]:
     import ray
 
     ray.init(
+        address="local",  # not that of a cluster which runs beside the tests
         num_cpus=10,
         include_dashboard=False,
         log_to_driver=False,

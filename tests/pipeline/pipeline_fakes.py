@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,13 @@ from corpus.errors import UserError
 from corpus.files import write_text
 from corpus.ids import content_id, segment_id, shot_id
 from corpus.rows import Row
+from pipeline.conservation import Counts
+from pipeline.endings import endings
+from pipeline.plan import Plan
+from pipeline.replay import Replay
+from pipeline.sources import Listing
+from pipeline.status import Status
+from pipeline.walk import Tally
 from stages.stage import (
     ClipStage,
     Record,
@@ -65,6 +73,8 @@ class _Fake(Stage[FakeConfig]):
             raise ValueError("it did not work here")
         if what == "away" and not better:
             raise OSError(errno.ESTALE, "the mount is away")
+        if what == "slow":
+            time.sleep(0.5)
         if what == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -282,3 +292,14 @@ class FiledLatents(Latents):
 
 STAGES = (Probe, Shots, Clips, Segments, Words, Latents)
 WITH_FILES = (Probe, Shots, FiledClips, Segments, Words, FiledLatents)
+
+
+def status_of(run: str, plan: Plan, listing: Listing, found: Replay, counts: Counts) -> Status:
+    """A status of what one says was found."""
+    sums = Tally(plan)
+    if counts:
+        sums.counts, sums.endings = counts, endings(listing.sources, plan.stages, found)
+    sums.waiting.update(plan.stages[one.stage].name for one in found.waiting)
+    status = Status(run, plan, listing, sums)
+    vars(status)["found"] = found
+    return status

@@ -4,6 +4,7 @@ import errno
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ from pipeline import cli, recipe
 from pipeline.cli import app, main, parse_say
 from pipeline.progress import PlainView, Progress, line, table
 
-COMMANDS = ("run", "status", "report", "train", "generate", "evaluate", "demo")
+COMMANDS = (
+    *("plan", "run", "status", "report", "sweep"),
+    *("train", "generate", "evaluate", "demo"),
+)
 
 
 def ends(*arguments: str) -> int:
@@ -263,8 +267,9 @@ class TestProgress:
         assert line(progress) == "probe 4/4 (2 failed) | shots 0/2"
 
     def test_what_was_done_before_counts_as_done(self) -> None:
-        before = {"probe": [["ok"]] * 3 + [["failed"]], "shots": [["ok", "ok"]]}
-        progress = Progress(["probe", "shots"], {"shots": 2}, before)
+        outcomes = {"probe": Counter(ok=3, failed=1), "shots": Counter(ok=2)}
+        before = {"probe": 4, "shots": 1}
+        progress = Progress(["probe", "shots"], {"shots": 2}, before, outcomes)
         assert line(progress) == "probe 4/4 (1 failed) | shots 1/3"
         assert progress.expected() == [0, 2], "the rate is of this run"
         assert [*table(progress).columns[1].cells] == ["4", "1"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from corpus import store
 from corpus.errors import UserError
 from pipeline import lock as locks
 from pipeline.faults import RunError
@@ -26,7 +27,7 @@ with Lock(Path(sys.argv[1])):
 
 def rewrite(corpus: Path, **changed: Any) -> None:
     path = corpus / locks.NAME
-    with locks._guard(path):
+    with store._guard(path):
         path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
 
 
@@ -134,12 +135,12 @@ class TestLoss:
     def test_a_disk_that_refuses_for_too_long_is_a_loss(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def refuse(path: Path, text: str) -> None:
+        def refuse(path: Path, data: bytes) -> None:
             raise OSError(errno.EIO, "refused")
 
         monkeypatch.setattr(locks, "STALE_SECONDS", 0.3)
         with pytest.raises(RunError, match="was lost"), Lock(tmp_path):
-            monkeypatch.setattr(locks, "write_text", refuse)
+            monkeypatch.setattr(store.files, "write_bytes", refuse)
             time.sleep(30)
 
     def test_an_interrupt_by_the_user_stays_one(self, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from corpus.ids import sha256_file
 from corpus.shards import ShardSet
+from corpus.store import local_root
 from pipeline import conservation
 from pipeline.plan import make_plan
 from pipeline.progress import PlainView
@@ -126,7 +127,7 @@ def test_sound_and_broken_films_together(
     assert mixed.counts["videos"].ok == len(FEW)
     assert mixed.counts["videos"].pending == 0
     assert alone.shards is not None
-    entries = ShardSet.open(alone.shards).entries
+    entries = ShardSet.open(local_root(alone.shards)).entries
     assert len(entries) == alone.counts["clips"].ok
     assert all(entry.captions.segments for entry in entries)
 

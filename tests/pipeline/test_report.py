@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,24 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pipeline_fakes import status_of
 
 from corpus.errors import UserError
 from corpus.rows import Row
 from corpus.video import write_video
 from pipeline import clip_cards, conservation
-from pipeline.activity import BINS, StageActivity, busy, read_activity
+from pipeline.activity import BINS, draw, read_activity, verdict
+from pipeline.charts import Chart
+from pipeline.charts import draw as draw_chart
 from pipeline.endings import Ending, Said, lines
 from pipeline.pages import SECURITY
 from pipeline.plan import Plan
+from pipeline.rejects import rejects
 from pipeline.replay import Answered, Replay
 from pipeline.report import choose, page
 from pipeline.sources import Listing, Source
 from pipeline.status import Status
+from pipeline.thumbnails import Thumbnails
 
 HOSTILE = "<script>alert('x')</script><img src=http://example.org/x.png onerror=alert(1)> \"' & ‮"
 RUN = "20260101T000000.000000Z-1"
@@ -88,10 +92,10 @@ def status(make_plan: Any) -> Status:
             **{"records": 4, "computed": 3, "onward": 2, "outcomes": {"ok": 4}},
         }
     ]
-    folder = plan.layout.runs / RUN
+    folder = plan.layout.root / "runs" / RUN
     folder.mkdir(parents=True)
     (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
-    return Status(RUN, plan, Listing(sources, ignored=2), replay, counts)
+    return status_of(RUN, plan, Listing(sources, ignored=2), replay, counts)
 
 
 def test_nothing_from_outside_becomes_markup(status: Status) -> None:
@@ -116,7 +120,7 @@ def test_the_page_says_how_much_it_shows(status: Status) -> None:
 
 
 def test_a_log_that_ends_in_the_middle_of_a_line_is_read_up_to_there(status: Status) -> None:
-    events = status.plan.layout.runs / RUN / "events.jsonl"
+    events = status.plan.layout.root / "runs" / RUN / "events.jsonl"
     before = read_activity(events)
     with events.open("a") as file:
         file.write('{"event": "batch", "stage": "sho')  # killed, or still writing
@@ -160,7 +164,7 @@ def test_an_example_is_of_its_own_level(status: Status) -> None:
     sources = (Source("v.mp4", "", video_id="v"), Source("w.mp4", "", video_id="w"))
     found = Replay(answered=answered)
     counts = conservation.count(sources, status.plan.stages, found)
-    told = replace(status, listing=Listing(sources), found=found, counts=counts).endings
+    told = status_of(RUN, status.plan, Listing(sources), found, counts).endings
     assert [(one.level, one.count, str(one.said[0])) for one in told] == [
         ("videos", 2, "w.mp4: the film has 2 s"),
         ("shots", 1, "v.mp4: the shot has 1 s"),
@@ -176,7 +180,7 @@ def test_an_example_is_of_its_own_level(status: Status) -> None:
 
 def test_a_few_files_are_named_and_no_terminal_is_told_what_to_do() -> None:
     said = tuple(Said(f"{n}\x1b[2J.mp4", "no\nfilm") for n in range(5))
-    assert lines([Ending("videos", "quarantined", "timeout", said)], "c/d") == [
+    assert lines([Ending("videos", "quarantined", "timeout", 5, said)], "c/d") == [
         "5 videos quarantined: timeout (`tv2tv run --retry` does it again)",
         *(
             f"  {n}\N{REPLACEMENT CHARACTER}[2J.mp4: no\N{REPLACEMENT CHARACTER}film"
@@ -187,17 +191,102 @@ def test_a_few_files_are_named_and_no_terminal_is_told_what_to_do() -> None:
 
 
 def test_the_clips_shown_do_not_depend_on_their_order() -> None:
-    records = [{"clip_id": f"c{n}", "uri": "u", "start": n} for n in range(20)]
+    records = [{"clip_id": f"c{n}", "video_id": "v", "uri": "u", "start": n} for n in range(20)]
     assert choose(records, 5) == choose(records[::-1], 5)
     assert len(choose(records, 5)) == 5
 
 
-def test_a_lane_is_as_dark_as_its_workers_were_busy() -> None:
-    stage = StageActivity("probe", 2, 2, 3.0, 2, ((0.0, 2.0), (0.0, 1.0)))
-    columns = busy(stage, 4.0)
-    assert columns[: BINS // 4] == pytest.approx([1.0] * (BINS // 4))
-    assert columns[BINS // 4 + 1 : BINS // 2] == pytest.approx([0.5] * (BINS // 4 - 1))
-    assert sum(columns[BINS // 2 + 1 :]) == 0
+def batch(stage: str, worker: str, begun: float, seconds: float) -> dict[str, Any]:
+    shown = {"event": "batch", "stage": stage, "worker": worker, "begun": begun}
+    return {**shown, "seconds": seconds, "cpu": seconds, "records": 1, "computed": 1}
+
+
+def log(path: Path, *events: dict[str, Any]) -> Path:
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    return path
+
+
+def test_a_lane_is_as_dark_as_its_workers_were_busy(tmp_path: Path) -> None:
+    work = [batch("probe", "a", 10.0, 2.0), batch("probe", "b", 10.0, 1.0)]
+    found = read_activity(log(tmp_path / "log", *work, batch("shots", "a", 13.0, 1.0)))
+    probe, shots = found.stages
+    assert (found.total, found.at_once) == (4.0, 1.0)
+    assert probe.columns[: BINS // 4] == pytest.approx([1.0] * (BINS // 4))
+    assert probe.columns[BINS // 4 + 1 : BINS // 2] == pytest.approx([0.5] * (BINS // 4 - 1))
+    assert sum(probe.columns[BINS // 2 + 1 :]) == 0
+    assert (probe.busy, shots.busy) == (0.75, 1.0)
+    assert draw(found).count('class="lane"') == 2
+
+
+def test_what_bounded_a_run_is_told(tmp_path: Path) -> None:
+    alone = [batch("captions", "a", 0.0, 100.0), batch("clips", "b", 0.0, 10.0)]
+    assert "captions bound the run" in verdict(read_activity(log(tmp_path / "1", *alone)))
+    full = [{"event": "cluster", "workers": 2}, *alone, batch("clips", "b", 10.0, 80.0)]
+    assert "bound by processors" in verdict(read_activity(log(tmp_path / "2", *full)))
+    idle = [batch("clips", "a", 0.0, 1.0), batch("clips", "a", 90.0, 1.0)]
+    assert "too little work" in verdict(read_activity(log(tmp_path / "3", *idle)))
+    assert verdict(read_activity(tmp_path / "none")) == ""
+
+
+def test_a_chart_shows_what_a_threshold_rejects() -> None:
+    shown = draw_chart(Chart(HOSTILE, "", (0.0, 1.0, 2.0, 3.0), (1, 0, 4), at_least=2.5))
+    assert shown.count('class="out"') == 3 and shown.count('class="in"') == 1
+    assert shown.count("<line") == 1
+    assert "<script" not in shown
+
+
+def rejected(status: Status, film: Path) -> Status:
+    """A clip of ours that a stage filtered, and a shot of a foreign film that gave none."""
+    clip = record(status.plan, 7, "x")
+    columns = {"clip": clip["clip"], "start": 1.0, "end": 5.0}
+    rows = [
+        [Row("video", None, "v", columns={"duration": 2.0, "stream": 0})],
+        [Row("shot", "v", name, columns={"start": 0.0, "end": 1.0}) for name in ("s", "t")],
+        [
+            Row("clip", "s", "c7", columns=columns),
+            Row("clip", "t", None, "filtered", "too_short", HOSTILE),
+        ],
+        [Row("clip", None, "c7", "filtered", "blur", score=0.125)],
+    ]
+    answered = [Answered(i, str(i), "v", ("v",), said, 1) for i, said in enumerate(rows)]
+    sources = (Source("ok.mp4", str(film), video_id="v"),)
+    found = Replay(answered=answered)
+    return status_of(RUN, status.plan, Listing(sources), found, {})
+
+
+def test_rejects_are_shown_by_reason(status: Status, tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    write_video(film, np.full((32, 64, 96, 3), 200, np.uint8), 16)
+    blur, short = rejects(rejected(status, film), Thumbnails())
+    assert (blur.kind, blur.reason, blur.count, blur.shown[0].note) == ("clip", "blur", 1, "0.125")
+    assert (short.kind, short.reason, short.shown[0].note) == ("shot", "too_short", HOSTILE)
+    assert [len(group.shown[0].pictures) for group in (blur, short)] == [3, 3]
+    assert "0.00 s to 1.00 s" in short.shown[0].title
+
+
+@pytest.mark.parametrize("content", [b"", b"<svg onload='x'>" * 100, None])
+def test_what_gives_no_picture_is_shown_without(
+    status: Status, tmp_path: Path, content: bytes | None
+) -> None:
+    film = tmp_path / "film.mp4"
+    if content is not None:
+        film.write_bytes(content)
+    _, short = rejects(rejected(status, film), Thumbnails())
+    assert short.shown[0].pictures == ()
+
+
+def test_pictures_of_foreign_films_take_a_bounded_time(status: Status, tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    write_video(film, np.zeros((8, 64, 96, 3), np.uint8), 16)
+    _, short = rejects(rejected(status, film), Thumbnails(seconds=0.0))
+    assert short.shown[0].pictures == ()
+
+
+def test_every_file_is_shown_once_before_any_twice() -> None:
+    many = [{"clip_id": f"a{n}", "video_id": "a", "uri": "a", "start": n} for n in range(30)]
+    few = [{"clip_id": f"b{n}", "video_id": f"b{n}", "uri": f"b{n}", "start": 0} for n in range(4)]
+    assert len({one["video_id"] for one in choose([*many, *few], 5)}) == 5
+    assert len(choose([*many, *few], 8)) == 8
 
 
 @pytest.mark.parametrize(("width", "kind"), [(24, "png"), (800, "jpeg")])

@@ -14,13 +14,14 @@ from corpus.errors import UserError
 from corpus.files import write_text
 from pipeline import conservation
 from pipeline.endings import lines
+from pipeline.events import Event, EventLog, read_events
 from pipeline.faults import RunError
 from pipeline.lock import Lock
 from pipeline.plan import Cluster, Plan, phases
-from pipeline.progress import Event, EventLog, PlainView
-from pipeline.replay import replay
+from pipeline.progress import PlainView
 from pipeline.runner import Result, run
 from pipeline.sources import SourceConfig, identify, list_sources
+from pipeline.walk import Tally, slices
 
 MakePlan = Callable[..., Plan]
 Films = Callable[..., Path]
@@ -34,18 +35,17 @@ def levels(result: Result) -> dict[str, Any]:
 
 def records(result: Result) -> list[dict[str, Any]]:
     assert result.shards is not None
-    return json.loads((result.shards / "records.json").read_text())[1]
+    return json.loads(result.shards.read_text("records.json"))[1]
 
 
 def counts(plan: Plan, folder: Path) -> conservation.Counts:
     """What the tables say now."""
-    config, cache = SourceConfig(), plan.layout.root / "cache.parquet"
+    config, cache = SourceConfig(), plan.layout.root / "cache"
     listing = identify(list_sources(folder, config), config, cache, rehash=True)
-    stored = [table.read().answers for table in plan.tables]
-    found = replay(plan.stages, listing.records(), stored)
-    levels = conservation.count(listing.sources, plan.stages, found)
-    conservation.check(listing.sources, levels, found)
-    return levels
+    sums = Tally(plan)
+    for part in slices(plan, listing):
+        sums.add(part)
+    return sums.counts
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -91,7 +91,7 @@ class TestRun:
         assert records(elsewhere) == records(changed), "batches and order of work leave no trace"
 
     def _every_unit_is_in_the_log(self, result: Result) -> None:
-        lines = (result.folder / "events.jsonl").read_text().splitlines()
+        lines = result.folder.read_text("events.jsonl").splitlines()
         logged: Counter[str] = Counter()
         for event in map(json.loads, lines):
             if event["event"] == "batch":
@@ -135,9 +135,9 @@ class TestRun:
         assert found["clips"]["quarantined"] == {"exception": 1, "killed_worker": 1}
         assert found["segments"]["quarantined"] == {"exception": 1, "killed_worker": 1}
         assert found["clips"]["ok"] == 3
-        notes = list((result.folder / "notes").glob("*/faults/*"))
+        notes = [name for name in result.folder.names("notes/") if "/faults/" in name]
         assert len(notes) == 2
-        assert "this film asked for it" in notes[0].read_text()
+        assert "this film asked for it" in result.folder.read_text(notes[0])
 
     def test_a_broken_stage_stops_the_run_and_blames_no_record(
         self, make_plan: MakePlan, films: Films, view: PlainView
@@ -159,8 +159,10 @@ class TestRun:
         assert "probe, b.mp4: OSError: [Errno 116] the mount is away" in str(left.value)
         assert "words, " in str(left.value)
         (log,) = (tmp_path / "corpus" / "runs").glob("*/events.jsonl")
-        end = json.loads(log.read_text().splitlines()[-1])
-        assert [one["stage"] for one in end["put_off"]] == ["probe", "words"]
+        *_, end = events = list(read_events(log))
+        assert (end["event"], end["put_off"]) == ("end", 2)
+        put_off = [one["stage"] for one in events if one["event"] == "put_off"]
+        assert put_off == ["probe", "words"]
         found = {name: level.to_json() for name, level in counts(make_plan(), folder).items()}
         assert (found["videos"]["inputs"], found["videos"]["pending"]) == (3, 1)
         assert (found["clips"]["ok"], found["clips"]["pending"]) == (2, 1)
@@ -252,21 +254,21 @@ def test_who_lost_the_corpus_replaces_no_shards(
     monkeypatch.setattr(Lock, "check", lost)
     plan = make_plan()
     folder = plan.layout.shards("main")
-    folder.mkdir(parents=True)
+    folder.write_text("old", "what stands there")
     with pytest.raises(RunError, match="was lost"):
         run(plan, str(films(empty="")), view)
-    assert list(folder.iterdir()) == []
+    assert folder.names() == ["old"]
 
 
 def test_nothing_to_do_starts_no_ray(
     make_plan: MakePlan, films: Films, view: PlainView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pipeline.stream
+    import pipeline.cluster
 
     def refuse(*args: object, **named: object) -> None:
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr(pipeline.stream, "connected", refuse)
+    monkeypatch.setattr(pipeline.cluster, "connected", refuse)
     result = run(make_plan(), str(films(empty="")), view)
     assert levels(result)["videos"]["failed"] == {"empty": 1}
     assert result.shards is None, "without any clip there is nothing to write"

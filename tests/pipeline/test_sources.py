@@ -23,7 +23,7 @@ CONFIG = SourceConfig()
 
 def listed(given: Path, cache: Path | None = None, *, rehash: bool = False) -> Listing:
     listing = list_sources(str(given), CONFIG)
-    return identify(listing, CONFIG, cache or given.parent / "cache.parquet", rehash=rehash)
+    return identify(listing, CONFIG, cache or given.parent / "cache", rehash=rehash)
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ class TestFolder:
         (tmp_path / "in" / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"c")
         (tmp_path / "in" / os.fsdecode(b"caf\xe9.timeline.jsonl")).write_text("{}\n")
         found = listed(folder)
-        write_listing(tmp_path / "inputs.parquet", found)
-        assert read_listing(tmp_path / "inputs.parquet") == found
+        write_listing(tmp_path, found)
+        assert read_listing(tmp_path) == found
         fates = {source.uri: (source.outcome, source.reason) for source in found.sources}
         assert fates == {
             "b.mp4": ("ok", None),
@@ -149,7 +149,7 @@ class TestManifest:
         path = folder / "m.jsonl"
         path.write_text('{"uri": "b.mp4"}\n{"uri": "/"}\n' + row + "\n")
         found = listed(path)
-        write_listing(tmp_path / "inputs.parquet", found)
+        write_listing(tmp_path, found)
         reasons = sorted(str(source.reason) for source in found.sources)
         assert reasons == ["None", "unreadable", "unreadable_name"]
 
@@ -168,7 +168,6 @@ class TestManifest:
             ("m.jsonl", '{"uri": "b.mp4", "x": NaN}\n', "line 1 is no JSON"),
             ("m.jsonl", '["b.mp4"]\n', "no JSON object"),
             ("m.jsonl", '{"uri": 4}\n', "row 1: no uri"),
-            ("m.jsonl", '{"uri": "s3://x/b.mp4"}\n', "only local files"),
             ("m.csv", "uri,title\nb.mp4\n", "line 2: expected the 2 columns"),
             ("m.csv", "uri,title\nb.mp4,x,y\n", "line 2: expected the 2 columns"),
             ("m.parquet", "no parquet", "cannot be read"),
@@ -235,8 +234,9 @@ class TestCache:
         assert listed(folder).sources[0].video_id == fresh.video_id, "and it is remembered"
 
     def test_a_damaged_cache_is_named(self, folder: Path, tmp_path: Path) -> None:
-        (tmp_path / "cache.parquet").write_bytes(b"nonsense")
-        with pytest.raises(UserError, match=r"cache\.parquet cannot be read"):
+        (tmp_path / "cache").mkdir()
+        (tmp_path / "cache" / "sources.parquet").write_bytes(b"nonsense")
+        with pytest.raises(UserError, match=r"sources\.parquet cannot be read"):
             listed(folder)
 
 
@@ -244,6 +244,6 @@ def test_a_listing_is_stored_and_read_back(folder: Path, tmp_path: Path) -> None
     meta: dict[str, Any] = {"stars": 5, "tags": ["x"]}
     (folder / "m.jsonl").write_text(json.dumps({"uri": "b.mp4", **meta}) + "\n")
     listing = listed(folder / "m.jsonl")
-    write_listing(tmp_path / "inputs.parquet", listing)
-    assert read_listing(tmp_path / "inputs.parquet") == listing
+    write_listing(tmp_path, listing)
+    assert read_listing(tmp_path) == listing
     assert listing.sources[0].meta == meta

@@ -13,10 +13,13 @@ import pytest
 
 from corpus.errors import UserError
 from corpus.rows import Row
+from pipeline.compaction import compact
+from pipeline.events import Event
 from pipeline.faults import Marks, RunError, read_put_off
 from pipeline.plan import Plan
+from pipeline.shelf import Shelf
 from pipeline.sources import SourceConfig, identify, list_sources
-from pipeline.worker import MOST_PUT_OFF, Event, Job, Worker, flow
+from pipeline.worker import MOST_PUT_OFF, Job, Worker, flow
 from stages.stage import Record
 
 MakePlan = Callable[..., Plan]
@@ -33,7 +36,8 @@ libc.__cxa_atexit(ctypes.cast(libc.pause, ctypes.c_void_p), None, None)
 
 def clip(number: int, word: str) -> Record:
     segment = {"segment_id": f"s{number}", "a": 0}
-    return {"clip_id": f"c{number}", "segments": [segment], "words": [word], "shot_id": "s"}
+    ids = {"clip_id": f"c{number}", "shot_id": "s", "video_id": "v"}
+    return {**ids, "segments": [segment], "words": [word]}
 
 
 class Bench:
@@ -45,15 +49,17 @@ class Bench:
         self.notes = notes
         self.position = position
 
-    def worker(self, known: dict[str, str] | None = None) -> Worker:
-        report = self.events.append
-        return Worker(Job(self.stage, self.position, self.table, self.notes, known or {}, report))
+    def worker(self) -> Worker:
+        return Worker(Job(self.stage, self.position, self.table, self.notes, self.events.append))
+
+    def stored(self) -> dict[str, list[Row]]:
+        return Shelf(self.table).answers()
 
     def keys(self, *records: Record) -> list[str]:
         return [self.stage.key(record) for record in records]
 
     def parts(self) -> int:
-        return len(list(self.table.folder.glob("part-*")))
+        return len(self.table.parts())
 
 
 @pytest.fixture
@@ -93,8 +99,8 @@ def test_what_was_durable_before_the_run_is_read_whatever_its_batch(
 ) -> None:
     answered(bench.worker(), clip(1, "x"), clip(2, "y"))
     calls()
-    known = bench.table.read().parts
-    rows = answered(bench.worker(known), clip(2, "y"), clip(3, "z"))
+    compact(bench.table, many=1)
+    rows = answered(bench.worker(), clip(2, "y"), clip(3, "z"))
     assert len(rows) == 2
     assert calls() == {"words": 1}
     assert bench.events[-1]["computed"] == 1
@@ -105,7 +111,7 @@ def test_a_record_that_raises_is_quarantined_among_its_batch(bench: Bench) -> No
     rows = answered(bench.worker(), clip(1, "raise"), clip(2, "y"))
     assert len(rows) == 1
     assert bench.parts() == 2
-    (bad,) = bench.table.read().answers[bench.keys(clip(1, "raise"))[0]]
+    (bad,) = bench.stored()[bench.keys(clip(1, "raise"))[0]]
     assert (bad.outcome, bad.reason) == ("quarantined", "exception")
     assert bad.message == "ValueError: this film asked for it"
 
@@ -120,7 +126,7 @@ class TestPuttingOff:
     def test_of_what_the_machine_could_not_do_nothing_is_stored(self, bench: Bench) -> None:
         rows = answered(bench.worker(), clip(1, "away"), clip(2, "y"))
         assert len(rows) == 1
-        assert set(bench.table.read().answers) == set(bench.keys(clip(2, "y")))
+        assert set(bench.stored()) == set(bench.keys(clip(2, "y")))
         assert bench.events[-1]["outcomes"] == {"ok": 1, "put off": 1}
         (one,) = read_put_off(bench.notes.parent)
         assert (one.stage, one.item) == ("words", "c1")
@@ -151,9 +157,8 @@ class TestPuttingOff:
         with monkeypatch.context() as today:
             today.setattr(bench.stage, "trouble", away)
             assert answered(bench.worker(), clip(1, "x")) == []
-        known = bench.table.read().parts
-        assert known == {}
-        assert len(answered(bench.worker(known), clip(1, "x"))) == 1
+        assert bench.stored() == {}
+        assert len(answered(bench.worker(), clip(1, "x"))) == 1
 
     def test_many_in_a_row_stop_the_run(self, bench: Bench) -> None:
         away = [clip(n, "away") for n in range(MOST_PUT_OFF)]
@@ -233,11 +238,12 @@ def test_after_a_death_records_are_tried_alone_and_twice_at_most(bench: Bench) -
     good, bad = clip(1, "x"), clip(2, "kill")
     marks = Marks(bench.notes)
     for key, deaths in zip(bench.keys(good, bad), (1, Marks.ALLOWED), strict=True):
-        (bench.notes / "attempts" / key).write_text("x" * deaths)
+        for number in range(1, deaths + 1):
+            marks._store.touch(f"{key}.{number}")
     rows = answered(bench.worker(), good, bad)
     assert len(rows) == 1
     assert bench.parts() == 2, "each in a part of its own"
-    (row,) = bench.table.read().answers[bench.keys(bad)[0]]
+    (row,) = bench.stored()[bench.keys(bad)[0]]
     assert (row.outcome, row.reason) == ("quarantined", "killed_worker")
     assert [marks.attempts(key) for key in bench.keys(good, bad)] == [0, 0]
 

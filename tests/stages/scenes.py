@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.pictures import FLOW_SIZE
+
 Frames = NDArray[np.uint8]
 WIDTH, HEIGHT = 256, 144
 
@@ -78,14 +80,6 @@ def flash(frames: Frames, at: int, length: int = 2) -> Frames:
     return lit
 
 
-class ArrayProxy:
-    """Frames in memory, as `stages.boundaries.Proxy` wants them."""
-
-    def __init__(self, frames: Frames) -> None:
-        self.frames = frames
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def at(self, indices: "list[int] | range") -> Frames:
-        return self.frames[list(indices)]
+def small(frames: Frames) -> list[Frames]:
+    """Frames as `stages.boundaries` is shown them: BGR of `FLOW_SIZE`."""
+    return [cv2.resize(f[..., ::-1], FLOW_SIZE, interpolation=cv2.INTER_AREA) for f in frames]

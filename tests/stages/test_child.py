@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.child import STDERR_KEPT, Child, ChildTrouble, Limits, run, twice
+from stages.child import STDERR_KEPT, Child, ChildTrouble, Limits, Trouble, run, twice
 
 LIMITS = Limits(seconds=20, memory=4 << 30)
 QUICK = Limits(seconds=0.3, memory=4 << 30)
@@ -44,6 +44,12 @@ def test_a_disk_that_fails_is_trouble_though_the_child_ends_well() -> None:
         assert (ended.how, ended.code, ended.trouble) == ("exited", 0, "crash")
     ended, _ = run(python(code.format(errno.EINVAL)), LIMITS)
     assert ended.trouble is None
+
+
+def test_want_of_memory_is_trouble_though_the_child_goes_on() -> None:
+    code = "import os, sys; sys.stderr.write('[dec] ' + os.strerror(12)); print('fewer pictures')"
+    ended, _ = run(python(code), LIMITS)
+    assert (ended.how, ended.code, ended.trouble) == ("exited", 0, "memory")
 
 
 def test_arguments_are_never_a_shell_line(tmp_path: Path) -> None:
@@ -115,11 +121,24 @@ def test_long_complaints_are_cut_in_the_middle_and_counted() -> None:
         "for i in range(20000): sys.stderr.write('some damage\\n')\n"
         "sys.stderr.write('last')"
     )
-    with Child(python(code), LIMITS, count=b"damage") as child:
+    heard: list[bytes] = []
+    with Child(python(code), LIMITS, lambda line: bool(heard.append(line))) as child:
         ended = child.finish()
-    assert ended.counted == 20000
+    assert heard == [b"first\n", *[b"some damage\n"] * 20000, b"last"]
     assert ended.stderr.startswith("first") and ended.stderr.endswith("last")
     assert len(ended.stderr) <= 2 * STDERR_KEPT + 16
+
+
+def test_what_the_listener_takes_is_not_kept() -> None:
+    code = (
+        "import sys, time\n"
+        "for text in ('ta', 'ken\\nke', 'pt\\n', 'x' * 100000, 'taken\\n', 'end'):\n"
+        "    sys.stderr.write(text); sys.stderr.flush(); time.sleep(0.05)"
+    )
+    with Child(python(code), LIMITS, lambda line: line == b"taken\n") as child:
+        ended = child.finish()
+    assert ended.stderr.startswith("kept\nxxx") and ended.stderr.endswith("end")
+    assert "taken" not in ended.stderr
 
 
 def test_pictures_are_read_whole_and_the_end_is_seen() -> None:
@@ -199,23 +218,27 @@ def test_nothing_is_left_of_a_child_that_cannot_be_limited(
     assert len(list(Path("/proc/self/fd").iterdir())) == handles
 
 
-def test_a_hang_is_not_waited_for_twice() -> None:
-    calls = []
+@pytest.mark.parametrize(("reason", "second"), [("timeout", 0.5), ("crash", 1.0), ("memory", 1.0)])
+def test_trouble_comes_twice_but_a_hang_is_waited_for_less(reason: Trouble, second: float) -> None:
+    shares = []
 
-    def attempt() -> None:
-        calls.append(1)
-        raise ChildTrouble("timeout", "nothing came")
+    def attempt(share: float) -> None:
+        shares.append(share)
+        raise ChildTrouble(reason, "nothing came")
 
     with pytest.raises(ChildTrouble):
         twice(attempt)
-    assert len(calls) == 1
+    assert shares == [1.0, second]
+    assert Limits(8.0, 1 << 30, stall=4.0).part(second) == Limits(
+        8.0 * second, 1 << 30, stall=4.0 * second
+    )
 
 
 def test_trouble_is_tried_twice_and_no_more() -> None:
-    calls = []
+    calls: list[float] = []
 
-    def attempt() -> int:
-        calls.append(1)
+    def attempt(share: float) -> int:
+        calls.append(share)
         if len(calls) < bound:
             raise ChildTrouble("crash", "bang")
         return len(calls)

@@ -218,19 +218,19 @@ def test_another_number_of_pictures_than_before_ends_all_shots(tmp_path: Path) -
         rows, records = clips(tmp_path, record)
         assert records == []
         assert [(row.outcome, row.reason) for row in rows] == [("failed", "corrupt")] * 2
-        assert "90 pictures" in str(rows[0].message) and str(len(other)) in str(rows[0].message)
+        assert "the second decoding gave" in str(rows[0].message)
         assert not list((tmp_path / "media" / "clips").rglob("*.mp4"))
 
 
 @pytest.mark.parametrize(
-    ("script", "reason", "attempts"),
+    ("script", "reason"),
     [
-        ("echo started >> {log}; sleep 600", "timeout", 1),
-        ("echo started >> {log}; kill -SEGV $$", "crash", 2),
+        ("echo started >> {log}; sleep 600", "timeout"),
+        ("echo started >> {log}; kill -SEGV $$", "crash"),
     ],
 )
-def test_a_bad_child_is_put_away_a_crash_after_a_second_try(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str, attempts: int
+def test_a_bad_child_is_put_away_after_a_second_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str
 ) -> None:
     path = counter_film(tmp_path / "a.mp4", steady(30, BASE, 60), BASE)
     _, (probed,) = probe(tmp_path, source(path, [(0.0, 2.0)]))
@@ -245,7 +245,7 @@ def test_a_bad_child_is_put_away_a_crash_after_a_second_try(
         rows, records = run(tmp_path, unit, timeout=0.4)
         assert records == []
         assert {(row.outcome, row.reason) for row in rows} == {("quarantined", reason)}
-        assert len(log.read_text().splitlines()) == attempts
+        assert len(log.read_text().splitlines()) == 2
 
 
 @given(
@@ -340,7 +340,7 @@ def test_the_nearest_shape_wins() -> None:
 def test_bright_hdr_becomes_white_and_sdr_is_left_alone(tmp_path: Path) -> None:
     """BT.2408: reference white of 203 cd/m2 is the PQ signal .58, and becomes nearly white."""
     sdr = {"width": 96, "height": 96, "transfer": "sdr", "matrix": "bt709"}
-    assert "tonemap" not in filters(sdr, 96, 96) and "zscale" not in filters(sdr, 96, 96)
+    assert "tonemap" not in filters(sdr, 96, 96, "yuv420p")
     grey = [np.full((96, 96, 3), round(level * 255), np.uint8) for level in (0.0, 0.3, 0.58, 0.9)]
     path = write_film(
         tmp_path / "a.mp4", [g for g in grey for _ in range(16)], steady(16, BASE, 64), BASE,

@@ -1,7 +1,9 @@
 """The probe tells what is in a file, and believes no name and no header."""
 
+import io
 import json
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -107,6 +109,45 @@ def test_scripts_that_open_other_files_are_no_media(tmp_path: Path) -> None:
         assert verdict(tmp_path, tmp_path / name) == ("failed", "not_media"), name
 
 
+def test_a_codec_that_nobody_knows_is_named_and_no_crash(tmp_path: Path) -> None:
+    """Found by fuzzing: libav opens the file and has no decoder for its film."""
+    path = counter_film(tmp_path / "a.mp4", STEADY, BASE)
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    row, _ = probe(tmp_path, source(path))
+    assert (row.outcome, row.reason) == ("failed", "no_decoder")
+    assert "codec" in str(row.message)
+
+
+def test_a_stream_may_begin_midway(tmp_path: Path) -> None:
+    """Found by fuzzing: broadcasts do this, and PyAV ends in an IndexError - or not, by chance."""
+    from stages.probe_child import Film
+
+    path = counter_film(tmp_path / "a.ts", STEADY, BASE, muxer="mpegts")
+
+    class Stumbling:
+        def __init__(self, container: av.container.InputContainer) -> None:
+            self._container = container
+
+        def demux(self) -> Iterator[av.Packet]:
+            yield from self._container.demux()
+            raise IndexError("list index out of range")
+
+    with av.open(str(path)) as container:
+        film = Film(container.streams.video[0])
+        film.read(Stumbling(container))  # type: ignore[arg-type]
+    assert len(film.times) == 60
+
+
+def test_a_header_may_point_before_the_beginning_of_the_file(tmp_path: Path) -> None:
+    """Found by fuzzing: libav follows it, and Python's files raise an OSError then."""
+    from stages.probe_child import Bytes
+
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    with Bytes(io.FileIO(path)) as file:
+        assert file.seek(-5) < 0 and file.seek(2) == 2 and file.read() == b"c"
+
+
 def test_a_missing_file_says_nothing_about_its_bytes(tmp_path: Path) -> None:
     path = counter_film(tmp_path / "a.mp4", STEADY, BASE)
     record = source(path)
@@ -204,7 +245,7 @@ def test_a_child_that_hangs_crashes_or_eats_is_put_away(
         monkeypatch.setattr("stages.probe.CHILD", child)
         row, records = probe(tmp_path, source(path), timeout=0.5)
         assert (row.outcome, row.reason, records) == ("quarantined", reason, [])
-        assert log.read_text() == ("x" if reason == "timeout" else "xx")
+        assert log.read_text() == "xx"
 
 
 def test_limits_are_no_part_of_the_identity(tmp_path: Path) -> None:

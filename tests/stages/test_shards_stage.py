@@ -15,7 +15,7 @@ from corpus.ids import sha256_bytes
 from corpus.layout import Media
 from corpus.shards import ShardSet, reading
 from stages.shards import ShardsConfig, ShardsStage
-from stages.stage import Context
+from stages.stage import Context, Record
 
 HEADER = {
     "clock": Clock().to_json(),
@@ -48,6 +48,7 @@ def record(media: Media, number: int) -> dict[str, Any]:
         "uri": "/somewhere/film.mp4",
         "path": "/somewhere/film.mp4",
         "meta": {"licence": "CC0"},
+        "quality": {"motion": 0.25},
         "meta_text": "a scene",
         "meta_prompt": "p/1",
         "meta_model": "m",
@@ -61,6 +62,10 @@ def record(media: Media, number: int) -> dict[str, Any]:
     }
 
 
+def by_id(*records: Record) -> dict[str, Record]:
+    return {one["clip_id"]: one for one in records}
+
+
 def stage(media: Media, **config: Any) -> ShardsStage:
     return ShardsStage(ShardsConfig(validation=0.5, **config), Context(media, Clock()))
 
@@ -68,7 +73,7 @@ def stage(media: Media, **config: Any) -> ShardsStage:
 def test_finished_clips_become_samples_without_paths(tmp_path: Path) -> None:
     media = Media(tmp_path / "media")
     records = [record(media, number) for number in range(6)]
-    assert stage(media).run(records, tmp_path / "main", HEADER)
+    assert stage(media).run(by_id(*records), tmp_path / "main", HEADER)
     shards = ShardSet.open(tmp_path / "main")
     assert {entry.key for entry in shards.entries} == {r["clip_id"] for r in records}
     assert {entry.split for entry in shards.entries} == {"train", "validation"}
@@ -77,7 +82,8 @@ def test_finished_clips_become_samples_without_paths(tmp_path: Path) -> None:
         assert (first.caption.text, first.caption.verdict) == ("goes", "keep")
         assert (second.caption.text, second.caption.verdict) == ("", "empty")
         info = shards.info(entry)
-        assert info["meta"] == {"licence": "CC0"} and info["source"]["end_pts"] == 17
+        assert info["meta"] == {"licence": "CC0"} and info["quality"] == {"motion": 0.25}
+        assert info["source"]["end_pts"] == 17
         assert "/somewhere" not in str(info)
 
 
@@ -85,12 +91,12 @@ def test_nothing_is_made_twice_and_everything_that_matters_is_noticed(tmp_path: 
     media = Media(tmp_path / "media")
     records = [record(media, number) for number in range(4)]
     folder = tmp_path / "main"
-    assert stage(media).run(records, folder, HEADER)
-    assert not stage(media).run(records, folder, HEADER)
-    assert stage(media, target_mb=1).run(records, folder, HEADER)
-    assert stage(media, target_mb=1).run(records[:3], folder, HEADER)
+    assert stage(media).run(by_id(*records), folder, HEADER)
+    assert not stage(media).run(by_id(*records), folder, HEADER)
+    assert stage(media, target_mb=1).run(by_id(*records), folder, HEADER)
+    assert stage(media, target_mb=1).run(by_id(*records[:3]), folder, HEADER)
     records[0]["segments"][0]["text"] = "comes"
-    assert stage(media, target_mb=1).run(records[:3], folder, HEADER)
+    assert stage(media, target_mb=1).run(by_id(*records[:3]), folder, HEADER)
 
 
 def flip(path: Path) -> None:
@@ -116,19 +122,19 @@ def test_a_damaged_set_is_made_again(
 ) -> None:
     media, folder = Media(tmp_path / "media"), tmp_path / "main"
     records = [record(media, number) for number in range(4)]
-    assert stage(media).run(records, folder, HEADER)
+    assert stage(media).run(by_id(*records), folder, HEADER)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     harm(folder / name)
-    assert stage(media).run(records, folder, HEADER)
+    assert stage(media).run(by_id(*records), folder, HEADER)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert not stage(media).run(records, folder, HEADER)
+    assert not stage(media).run(by_id(*records), folder, HEADER)
 
 
 def test_shards_are_not_read_again_just_to_say_that_they_are_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     media, folder = Media(tmp_path / "media"), tmp_path / "main"
-    assert stage(media).run([record(media, 0)], folder, HEADER)
+    assert stage(media).run(by_id(record(media, 0)), folder, HEADER)
     later = (folder / "shard-000000.tar").stat().st_mtime_ns + 10**9
     os.utime(folder / "manifest.json", ns=(later, later))
     read: list[str] = []
@@ -136,7 +142,7 @@ def test_shards_are_not_read_again_just_to_say_that_they_are_whole(
     monkeypatch.setattr(
         reading, "sha256_file", lambda path: (read.append(path.name), real(path))[1]
     )
-    assert not stage(media).run([record(media, 0)], folder, HEADER)
+    assert not stage(media).run(by_id(record(media, 0)), folder, HEADER)
     assert read == ["samples.parquet"]
 
 
@@ -148,12 +154,12 @@ def test_a_damaged_latent_is_named(tmp_path: Path) -> None:
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(UserError, match="is not what the latents stage wrote"):
-        stage(media).run([one], tmp_path / "main", HEADER)
+        stage(media).run(by_id(one), tmp_path / "main", HEADER)
 
 
 def test_no_clips_make_an_empty_set(tmp_path: Path) -> None:
     media = Media(tmp_path / "media")
     folder = tmp_path / "main"
-    assert stage(media).run([record(media, 0)], folder, HEADER)
-    assert stage(media).run([], folder, HEADER)
+    assert stage(media).run(by_id(record(media, 0)), folder, HEADER)
+    assert stage(media).run({}, folder, HEADER)
     assert ShardSet.open(folder).entries == ()

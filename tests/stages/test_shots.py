@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from films import context, counter_film, probe, shots, source, write_film
-from scenes import ArrayProxy, Frames, brightness, camera, dissolve, flash
+from scenes import Frames, brightness, camera, dissolve, flash, small
 
 from stages.blends import BlendTest
 from stages.boundaries import Adaptive, Boundary, Content, CutTest, Threshold, find_boundaries
@@ -26,7 +26,7 @@ def boundaries(frames: Frames) -> list[Boundary]:
     """With the settings that a recipe has by default."""
     config = ShotsConfig()
     detectors = [d for d in config.detectors if not isinstance(d, Given)]
-    return find_boundaries(ArrayProxy(frames), 25.0, detectors, config.cuts, config.blends)
+    return find_boundaries(small(frames), 25.0, detectors, config.cuts, config.blends)
 
 
 # -- what is a boundary -------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def test_detectors_combine_and_given_stands_alone() -> None:
 def test_each_detector_finds_a_plain_cut(kind: str) -> None:
     scenes = np.concatenate([camera(60, 30), camera(61, 30)])
     detectors = list(ShotsConfig(detectors=({"kind": kind},)).detectors)
-    found = find_boundaries(ArrayProxy(scenes), 25.0, detectors, CutTest(), BlendTest())
+    found = find_boundaries(small(scenes), 25.0, detectors, CutTest(), BlendTest())
     assert [(b.kind, b.start) for b in found] == [("cut", 30)]
 
 

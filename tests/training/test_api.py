@@ -11,7 +11,7 @@ from PIL import EpsImagePlugin, Image
 from corpus.errors import UserError
 from corpus.video import read_video
 from training.api import generate, train
-from training.film import PICTURES
+from training.picture import PICTURES
 from training.run_folder import load_run
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.stream import interrupts_later
+from pipeline.cluster import _temporary, interrupts_later
 
 # An interrupt in the middle of what Ray builds natively: the place that used to crash.
 INTERRUPTED = """
 import os, signal, sys
 from pathlib import Path
 from ray._private.gc_collect_manager import PythonGCThread
-from pipeline.stream import connected
+from pipeline.cluster import connected
 
 build = PythonGCThread.__init__
 
@@ -72,6 +72,22 @@ def test_a_start_that_is_interrupted_ends_whole_and_leaves_nothing(
     while (left := processes_of(short)) and time.monotonic() < end:
         time.sleep(0.5)
     assert left == []
+
+
+def test_what_a_killed_driver_left_is_cleared_and_what_a_living_one_has_stays(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(short))
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    left = short / "tv2tv-run-left"
+    (left / "session").mkdir(parents=True)
+    with _temporary() as mine:
+        assert mine is not None and left.exists(), "its maker may be about to hold it"
+        for folder in (left, Path(mine)):
+            os.utime(folder, (1, 1))
+        with _temporary():
+            assert Path(mine).exists() and not left.exists()
+    assert list(short.iterdir()) == []
 
 
 def processes_of(folder: Path) -> list[str]:

@@ -1,0 +1,408 @@
+"""A `Store` on any file system that fsspec knows: S3, GCS, ... ; bytes pass through a local cache.
+
+Object stores have no rename, and need none: a PUT under the final name appears whole or not at all.
+Credentials come from where the file system's own library looks for them (environment, profile,
+instance); none are taken from a URI, logged or stored.
+
+The cache lies in the temporary folder (`CACHE` names another), is shared by all processes of this
+user on this machine, and holds about `CACHE_GB` GiB: what was used longest ago goes first, but
+nothing that was used within the last minute. A copy is named by the object's URI and version,
+so an object that changed is fetched again.
+"""
+
+import errno
+import functools
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import fsspec
+
+from corpus import files
+from corpus.errors import UserError
+from corpus.ids import content_id
+from corpus.store import Stat, Store
+
+CACHE, CACHE_GB = "TV2TV_CACHE", "TV2TV_CACHE_GB"
+KEEP_SECONDS = 60.0  # what was used so lately may be about to be opened
+LOOK_EVERY = 64  # looks at the whole cache per filling of it
+TRANSFERS = 16  # at once, where many files are fetched
+UPLOAD_SECONDS = 30.0  # how far the files of `folder` may lag behind
+Got = TypeVar("Got")
+INSTALL = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
+
+
+@dataclass(frozen=True)
+class RemoteStore(Store):
+    """Files below a URI such as ``s3://bucket/corpus``."""
+
+    uri: str
+
+    def at(self, name: str) -> "RemoteStore":
+        return RemoteStore(self.place(name))
+
+    def place(self, name: str = "") -> str:
+        return f"{self.uri}/{name}".rstrip("/")
+
+    def local(self, name: str) -> Path:
+        found = self.stat(name)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.place(name))
+        return self._fetched(name, found)
+
+    def locals(self, names: Iterable[str]) -> list[Path]:
+        listed = self.files()
+
+        def one(name: str) -> Path:
+            return self._fetched(name, listed[name]) if name in listed else self.local(name)
+
+        return _at_once(one, list(names))
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        with unfinished(Path(name).name) as temporary:
+            yield temporary
+            with self._asked(name) as (fs, path):
+                fs.put_file(str(temporary), path)
+            stat = self.stat(name)
+            if stat is not None and stat.size < _limit() / LOOK_EVERY:
+                kept = self._cached(name, stat)
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                temporary.replace(kept)
+
+    @contextmanager
+    def replacing(self, last: str, ready: Callable[[], None]) -> Iterator[Store]:
+        ready()
+        before = self.names()
+        self.remove(last)
+        rewriting = _Rewriting(self.uri, last, ready)
+        yield rewriting
+        self.remove(*(name for name in before if name not in rewriting.written))
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        done, sent = threading.Event(), dict[str, tuple[int, int]]()
+        place = Path(tempfile.mkdtemp(dir=_unfinished(), prefix=f"{os.getpid()}-"))
+
+        def follow() -> None:
+            while not done.wait(UPLOAD_SECONDS):
+                with suppress(OSError):  # the next round, or the last, sends it
+                    self._send(place, sent)
+
+        thread = threading.Thread(target=follow, name="upload", daemon=True)
+        thread.start()
+        try:
+            yield place
+        finally:
+            done.set()
+            thread.join()
+            self._send(place, sent)
+            shutil.rmtree(place, ignore_errors=True)
+
+    def stat(self, name: str) -> Stat | None:
+        try:
+            with self._asked(name) as (fs, path):
+                info = fs.info(path)
+        except FileNotFoundError:
+            return None
+        return _stat(info) if info["type"] == "file" else None
+
+    def files(self, prefix: str = "") -> dict[str, Stat]:
+        try:
+            with self._asked(prefix.rpartition("/")[0]) as (fs, path):
+                listed = fs.find(path.rstrip("/"), detail=True)
+        except FileNotFoundError:
+            return {}
+        root = f"{_path(self.uri)}/"
+        names = {path.removeprefix(root): info for path, info in listed.items()}
+        return {name: _stat(names[name]) for name in sorted(names) if name.startswith(prefix)}
+
+    def glance(self) -> Callable[[str], bool]:
+        """One listing answers for all files of a kind, where one question each would take hours."""
+        listed: dict[str, set[str]] = {}
+
+        def has_bytes(name: str) -> bool:
+            kind = "/".join(name.split("/")[:-2])
+            if kind not in listed:
+                found = self.files(f"{kind}/" if kind else "")
+                listed[kind] = {name for name, stat in found.items() if stat.size}
+            return name in listed[kind]
+
+        return has_bytes
+
+    def remove(self, *names: str) -> None:
+        def one(name: str) -> None:
+            with suppress(FileNotFoundError), self._asked(name) as (fs, path):
+                fs.rm_file(path)
+
+        _at_once(one, names)
+
+    def touch(self, *names: str) -> None:
+        def one(name: str) -> None:
+            with self._asked(name) as (fs, path):
+                fs.pipe_file(path, b"")
+
+        _at_once(one, names)
+
+    def clear(self) -> None:
+        self.remove(*self.names())
+
+    def swap(self, name: str, data: bytes, version: str | None) -> str | None:
+        """On S3 a conditional PUT; elsewhere only creation is one step, and what is there already
+        is compared and then written."""
+        held = self.read_versioned(name)
+        if (held and held[1]) != version:
+            return None
+        try:
+            with self._asked(name) as (fs, path):
+                if version is None:
+                    fs.pipe_file(path, data, mode="create")
+                elif _scheme(self.uri) in ("s3", "s3a"):
+                    fs.pipe_file(path, data, IfMatch=version)
+                else:
+                    fs.pipe_file(path, data)
+        except OSError:
+            held = self.read_versioned(name)
+            if held is None or held[0] != data:  # else it was written, and only the answer lost
+                if (held and held[1]) == version:
+                    raise
+                return None
+            return held[1]
+        found = self.stat(name)
+        return None if found is None else found.version
+
+    def read_versioned(self, name: str) -> tuple[bytes, str] | None:
+        while True:
+            before = self.stat(name)
+            if before is None:
+                return None
+            with suppress(FileNotFoundError):
+                data = self.read(name)
+                if self.stat(name) == before:
+                    return data, before.version
+
+    def read(self, name: str) -> bytes:
+        with self._asked(name) as (fs, path):
+            return bytes(fs.cat_file(path))
+
+    def sweep(self) -> None:
+        """Only here: an upload that was cut off is no file there."""
+        trim_cache()
+
+    def save(self, name: str, place: Path) -> None:
+        """Fetch a file to a place of the caller's."""
+        with self._asked(name) as (fs, path):
+            fs.get_file(path, str(place))
+
+    def _send(self, place: Path, sent: dict[str, tuple[int, int]]) -> None:
+        """Upload what grew in a local folder."""
+        for path in sorted(path for path in place.rglob("*") if path.is_file()):
+            name, found = path.relative_to(place).as_posix(), path.stat()
+            if sent.get(name) != (found.st_size, found.st_mtime_ns):
+                with self._asked(name) as (fs, target):
+                    fs.put_file(str(path), target)
+                sent[name] = (found.st_size, found.st_mtime_ns)
+
+    def _fetched(self, name: str, stat: Stat) -> Path:
+        cached = self._cached(name, stat)
+        if is_copied(cached, stat.size):
+            return cached
+        with files.writing(cached) as temporary:
+            self.save(name, temporary)
+            if temporary.stat().st_size != stat.size:
+                raise OSError(errno.EIO, "it changed while it was fetched", self.place(name))
+        trim_cache(after=stat.size)
+        return cached
+
+    def _cached(self, name: str, stat: Stat) -> Path:
+        return copy_path(content_id(self.place(name), stat.size, stat.version), name)
+
+    @contextmanager
+    def _asked(self, name: str) -> Iterator[tuple[Any, str]]:
+        """File system and path of a name; what the library raises becomes an OSError, so that the
+        pipeline knows it for something that may pass."""
+        fs = filesystem(self.uri)
+        try:
+            yield fs, _path(self.place(name))
+        except (OSError, UserError):
+            raise
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            raise OSError(errno.EIO, told, self.place(name)) from error
+
+
+@dataclass(frozen=True)
+class _Rewriting(RemoteStore):
+    """A store whose files are all written anew, ``last`` last."""
+
+    last: str
+    ready: Callable[[], None]
+    written: set[str] = field(default_factory=set)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        with super().writing(name) as temporary:
+            yield temporary
+            if name == self.last:
+                self.ready()
+        self.written.add(name)
+
+
+def _at_once(do: Callable[[str], Got], names: Sequence[str]) -> list[Got]:
+    """Answers in order; requests wait for the net most of their time."""
+    if len(names) < 2:
+        return [do(name) for name in names]
+    with ThreadPoolExecutor(min(TRANSFERS, len(names))) as pool:
+        return list(pool.map(do, names))
+
+
+def filesystem(uri: str) -> Any:
+    """The fsspec file system of a URI, without a memory of listings.
+
+    Raises:
+        UserError: no library for it, or the URI holds credentials.
+    """
+    if urlsplit(uri).username or urlsplit(uri).password:
+        where = uri.rpartition("@")[2]
+        raise UserError(f"{where}: credentials do not belong in a URI; give them by environment")
+    return _filesystem(_scheme(uri))
+
+
+@functools.cache
+def _filesystem(scheme: str) -> Any:
+    try:
+        return fsspec.filesystem(scheme, use_listings_cache=False)
+    except ImportError as error:
+        library = INSTALL.get(scheme)
+        how = "pip install 'tv2tv[remote]'" if library == "s3fs" else f"pip install {library}"
+        what = f"install it: {how}" if library else str(error)
+        raise UserError(f"{scheme}:// needs a library that is not there: {what}") from error
+    except ValueError as error:
+        raise UserError(f"{scheme}:// is no file system that fsspec knows") from error
+
+
+def _scheme(uri: str) -> str:
+    return uri.partition("://")[0]
+
+
+def _path(uri: str) -> str:
+    return str(filesystem(uri)._strip_protocol(uri)).rstrip("/")
+
+
+def _stat(info: dict[str, Any]) -> Stat:
+    times = ("LastModified", "last_modified", "mtime", "updated", "created")
+    when = next((info[name] for name in times if info.get(name) is not None), 0)
+    seconds = when.timestamp() if isinstance(when, datetime) else float(when or 0)
+    size, modified = int(info["size"] or 0), int(seconds * 10**9)
+    tags = ("ETag", "etag", "md5Hash", "content_md5")
+    version = next((str(info[name]) for name in tags if info.get(name)), f"{size}-{modified}")
+    return Stat(size, modified, version)
+
+
+# -- the cache --------------------------------------------------------------------------------
+
+
+def cache_folder() -> Path:
+    """Where copies and unfinished files lie, readable by this user only."""
+    given = os.environ.get(CACHE)
+    folder = Path(given or Path(tempfile.gettempdir()) / f"tv2tv-cache-{os.getuid()}")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise UserError(f"{folder} belongs to another user: name another folder with {CACHE}")
+    return folder
+
+
+def _limit() -> float:
+    """Bytes."""
+    return float(os.environ.get(CACHE_GB, "16")) * 2**30
+
+
+@contextmanager
+def unfinished(name: str) -> Iterator[Path]:
+    """A file for this process to write; named by it, so that others know when it is left over."""
+    handle, path = tempfile.mkstemp(
+        dir=_unfinished(), prefix=f"{os.getpid()}-", suffix=f"-{name[-80:]}"
+    )
+    os.close(handle)
+    try:
+        yield Path(path)
+    finally:
+        Path(path).unlink(missing_ok=True)
+
+
+def _unfinished() -> Path:
+    """Where files and folders lie that a process is at work on; their names begin with its pid."""
+    folder = cache_folder() / "unfinished"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _is_left_over(path: Path) -> bool:
+    try:
+        os.kill(int(path.name.partition("-")[0]), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, ValueError):
+        return False
+    return False
+
+
+def copy_path(key: str, name: str) -> Path:
+    """Where the copy with this key lies, or will lie; its file name is the last part of ``name``,
+    as far as any file system takes it."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name.rpartition("/")[2])[-80:]
+    return cache_folder() / "copies" / key[:2] / key / (plain.lstrip(".") or "file")
+
+
+def is_copied(copy: Path, size: int | None = None) -> bool:
+    """Whether a copy is there; it then counts as just used."""
+    with suppress(FileNotFoundError):
+        if size is None or copy.stat().st_size == size:
+            os.utime(copy)
+            return True
+    return False
+
+
+_fetched = 0  # bytes since this process last looked at the whole cache
+
+
+def trim_cache(*, after: int | None = None) -> None:
+    """Take away what dead processes left, and the oldest copies beyond the limit.
+
+    Args:
+        after: bytes that have just come in; the cache is only looked at when they add up.
+    """
+    global _fetched
+    _fetched += after or 0
+    if after is not None and _fetched < _limit() / LOOK_EVERY:
+        return
+    _fetched = 0
+    root = cache_folder()
+    for path in root.glob("unfinished/*"):
+        if _is_left_over(path):
+            shutil.rmtree(path, ignore_errors=True)
+            path.unlink(missing_ok=True)
+    found = []
+    for path in root.glob("copies/*/*/*"):
+        with suppress(FileNotFoundError):
+            stat = path.stat()
+            found.append((stat.st_mtime, stat.st_size, path))
+    total, now = sum(size for _, size, _ in found), time.time()
+    for used, size, path in sorted(found):
+        if total <= _limit() or now - used < KEEP_SECONDS:
+            return
+        path.unlink(missing_ok=True)
+        with suppress(OSError):  # another process has just put a copy there
+            path.parent.rmdir()
+        total -= size

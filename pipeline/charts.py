@@ -1,0 +1,100 @@
+"""Histograms as inline SVG, with the thresholds that hold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT, FOOT = 280, 72, 16
+BINS = 24
+# What scores mean, by level; scores of prompts have names of the user's.
+SEGMENTS = {
+    "words": "words of the caption",
+    "plain": "1 without hedging or talk about the picture, less with every such phrase",
+    "variety": "share of distinct word triples: near 0 for a loop",
+    "new": "0 where a caption repeats the one before",
+    "change": "0 where a caption says that nothing changes",
+    "script": "share of letters of the wanted writing",
+    "claims_per_second": "statements per second of the segment",
+    "own": "likeness of the caption to the frames of its segment",
+    "contrast": "that likeness, minus the likeness to the frames beside them",
+}
+CLIPS = {
+    "motion": "mean optical flow, short sides of the picture per second",
+    "shake": "trembling of the camera around its path, share of the short side",
+    "frozen": "share of the time that stands still",
+    "black": "share of black frames",
+    "letterbox": "share of the height under black bars",
+    "pillarbox": "share of the width under black bars",
+    "blur": "0 is sharp, 1 nothing but blur",
+    "brightness": "mean luma, 0 to 1",
+    "contrast": "standard deviation of luma within a frame",
+    "text": "share of the picture inside lines of text",
+    "aesthetics": "what the aesthetics layer says",
+}
+LEGEND = {"segments": SEGMENTS, "clips": CLIPS}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A histogram to draw.
+
+    Attributes:
+        edges: one more than ``counts``.
+        at_least, at_most: what lies outside is rejected; None where nothing is.
+    """
+
+    title: str
+    meaning: str
+    edges: Sequence[float]
+    counts: Sequence[int]
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+def of_values(title: str, meaning: str, values: Sequence[float]) -> Chart:
+    """A chart of numbers, which may be none."""
+    if not len(values):
+        return Chart(title, meaning, (0.0,), ())
+    counts, edges = np.histogram(np.asarray(values, float), BINS)
+    return Chart(title, meaning, edges.tolist(), counts.tolist())
+
+
+def draw(chart: Chart) -> Markup:
+    """Bars, of which those outside the thresholds are shaded as rejected, and the ends' numbers."""
+    low, high = chart.edges[0], chart.edges[-1]
+    span, most = (high - low) or 1.0, max(chart.counts, default=0) or 1
+    label = escape(f"{chart.title}: {sum(chart.counts)} from {low:.3g} to {high:.3g}")
+    box = f"0 0 {WIDTH} {HEIGHT + FOOT}"
+    parts = [f'<svg class="chart" viewBox="{box}" role="img" aria-label="{label}">']
+    for count, left, right in zip(chart.counts, chart.edges, chart.edges[1:], strict=False):
+        bounds = (chart.at_least, chart.at_most)
+        inside = sorted(bound for bound in bounds if bound is not None and left < bound < right)
+        ends = [left, *inside, right]
+        tall = HEIGHT * count / most
+        for begin, end in pairwise(ends):  # a bar is cut where a bound lies
+            kind = "in" if _kept(chart, (begin + end) / 2) else "out"
+            x, width = WIDTH * (begin - low) / span, WIDTH * (end - begin) / span
+            gap = 1 if end == right else 0
+            parts.append(
+                f'<rect class="{kind}" x="{x:.2f}" y="{HEIGHT - tall:.2f}" '
+                f'width="{max(0.5, width - gap):.2f}" height="{tall:.2f}">'
+                f"<title>{left:.4g} to {right:.4g}: {count}</title></rect>"
+            )
+    for bound in (chart.at_least, chart.at_most):
+        if bound is not None and low <= bound <= high:
+            x = WIDTH * (bound - low) / span
+            parts.append(f'<line x1="{x:.2f}" x2="{x:.2f}" y1="0" y2="{HEIGHT}"/>')
+    foot = HEIGHT + FOOT - 4
+    axis = [f"{0.0 if abs(end) < span / 1000 else end:.3g}" for end in (low, high)]
+    parts.append(f'<text x="0" y="{foot}">{axis[0]}</text>')
+    parts.append(f'<text x="{WIDTH}" y="{foot}" text-anchor="end">{axis[1]}</text></svg>')
+    return Markup("".join(parts))  # noqa: S704 - numbers, and the title escaped above
+
+
+def _kept(chart: Chart, value: float) -> bool:
+    under = chart.at_least is not None and value < chart.at_least
+    over = chart.at_most is not None and value > chart.at_most
+    return not under and not over
