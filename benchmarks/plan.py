@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from pipeline.estimate import Estimate, Facts, draw
-from pipeline.forecast import Bench, Films, Totals, Work, forecast
+from pipeline.forecast.estimate import Estimate, Facts, draw
+from pipeline.forecast.forecast import Bench, Films, Totals, Work, forecast
+from pipeline.inputs.sources import list_sources
 from pipeline.plan import make_plan
-from pipeline.progress import PlainView
 from pipeline.recipe import load_recipe
 from pipeline.runner import run
-from pipeline.sources import list_sources
+from pipeline.telemetry.progress import PlainView
 
 SPLITS = 200
 SHOWN = ("shots", "clips", "clip_seconds", "segments", "tokens", "bytes.clips", "bytes", "work")

@@ -56,7 +56,7 @@ def _films(folder: Path, count: int, clips: int) -> None:
 
 
 def _listing(films: Path, corpus: Path) -> Any:
-    from pipeline.sources import SourceConfig, identify, list_sources
+    from pipeline.inputs.sources import SourceConfig, identify, list_sources
 
     config = SourceConfig()
     return identify(list_sources(films, config), config, corpus / "sources", rehash=False)
@@ -102,9 +102,9 @@ def _tables(*sizes: str) -> None:
 def _walk(films: str, corpus: str) -> None:
     """Compact, walk, count, spool: what a run does before it knows that nothing is left."""
     from corpus.store import LocalStore
-    from pipeline.compaction import compact
-    from pipeline.queue import Queue
-    from pipeline.walk import Finished, Tally, slices
+    from pipeline.ledger.compaction import compact
+    from pipeline.ledger.walk import Finished, Tally, slices
+    from pipeline.streaming.queue import Queue
 
     plan, empty, begun = _plan(Path(corpus)), _peak(), time.monotonic()
     listing = _listing(Path(films), Path(corpus))
@@ -143,8 +143,8 @@ def _run(films: str, corpus: str) -> None:
     import ray
     from rich.console import Console
 
-    from pipeline.progress import PlainView
     from pipeline.runner import run
+    from pipeline.telemetry.progress import PlainView
 
     paths = {"PYTHONPATH": str(Path(__file__).parents[1] / "tests" / "pipeline")}
     ray.init(

@@ -18,9 +18,9 @@ from rich.console import Console
 
 from corpus.errors import UserError
 from corpus.layout import TOOL_VERSION
-from pipeline.conservation import ConservationError, Counts
-from pipeline.endings import Ending, lines
 from pipeline.faults import RunError
+from pipeline.ledger.conservation import ConservationError, Counts
+from pipeline.ledger.endings import Ending, lines
 
 app = typer.Typer(
     name="tv2tv",
@@ -124,9 +124,9 @@ def run(
     * `tv2tv run arena --input footage/manifest.jsonl --corpus c --set shards.target_mb=64`
     """
     from pipeline.plan import make_plan
-    from pipeline.progress import view_for
     from pipeline.recipe import load_recipe
     from pipeline.runner import run as run_plan
+    from pipeline.telemetry.progress import view_for
 
     plan = make_plan(load_recipe(recipe, overrides or ()), corpus)
     console = Console()
@@ -186,7 +186,7 @@ def plan(
 
     * `tv2tv plan real --input videos/ --corpus corpus/ --sample 30 --workers 64 --json`
     """
-    from pipeline.forecast import forecast, notes, table
+    from pipeline.forecast.forecast import forecast, notes, table
     from pipeline.recipe import load_recipe
 
     console = Console(stderr=as_json)
@@ -222,7 +222,7 @@ def status(
 
     * `tv2tv status corpus/ --json | jq .levels.clips`
     """
-    from pipeline.status import read_status
+    from pipeline.ledger.status import read_status
 
     found = read_status(corpus)
     if as_json:
@@ -259,8 +259,8 @@ def sweep(
 
     * `tv2tv sweep corpus/ clips --score motion`
     """
-    from pipeline.status import read_status
-    from pipeline.sweep_tables import tell
+    from pipeline.ledger.status import read_status
+    from pipeline.sweep.tables import tell
 
     told = tell(read_status(corpus), level, score)
     if as_json:
@@ -285,7 +285,7 @@ def report(
 
     * `tv2tv report corpus/ --clips 50`
     """
-    from pipeline.report import write_report
+    from pipeline.pages.report import write_report
 
     typer.echo(write_report(corpus, clips=clips, out=out))
 
@@ -431,7 +431,7 @@ def demo(
     """
     from pipeline.demo import Sizes, closing_words
     from pipeline.demo import demo as go
-    from pipeline.progress import view_for
+    from pipeline.telemetry.progress import view_for
 
     console = Console()
     page = go(out, videos, Sizes(), view_for(console))
@@ -484,7 +484,7 @@ def _fail(message: str, status: int) -> NoReturn:
 
 def _tell(console: Console, counts: Counts, endings: Sequence[Ending], corpus: str) -> None:
     """The conservation table, and why things ended."""
-    from pipeline.status import counts_table
+    from pipeline.ledger.status import counts_table
 
     console.print(counts_table(counts))
     for text in lines(endings, str(corpus)):

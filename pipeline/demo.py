@@ -18,12 +18,12 @@ from typing import Any
 
 from corpus.errors import UserError
 from corpus.shards import ShardSet
-from pipeline.demo_page import Film, Leg, write_page
+from pipeline.pages.demo_page import Film, Leg, write_page
+from pipeline.pages.report import write_report
 from pipeline.plan import make_plan
-from pipeline.progress import View
 from pipeline.recipe import CONFIGS, load_recipe
-from pipeline.report import write_report
 from pipeline.runner import Result, run
+from pipeline.telemetry.progress import View
 from training.api import INSTRUCTIONS, can_resume, evaluate, generate, train
 from training.config import load_config
 from worlds.record import MANIFEST, record_arena, record_doom

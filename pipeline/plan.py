@@ -7,10 +7,10 @@ from pathlib import Path
 from corpus.errors import UserError
 from corpus.layout import Layout
 from corpus.store import store_at
+from pipeline.cluster.room import all_fit
+from pipeline.inputs.remote import Fetcher
+from pipeline.ledger.tables import Table
 from pipeline.recipe import Recipe, make_corpus_stages, make_stages
-from pipeline.remote_inputs import Fetcher
-from pipeline.room import all_fit
-from pipeline.tables import Table
 from stages.stage import Context, CorpusStage, GateStage, Stage
 
 

@@ -24,7 +24,7 @@ from corpus.clock import Clock
 from corpus.errors import UserError
 from corpus.rows import COMMON
 from corpus.settings import check, override, read_settings
-from pipeline.sources import Source, SourceConfig
+from pipeline.inputs.sources import Source, SourceConfig
 from stages.stage import Context, CorpusStage, Stage
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

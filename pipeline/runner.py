@@ -19,17 +19,17 @@ from corpus.errors import UserError
 from corpus.layout import TOOL_VERSION
 from corpus.shards.reading import read_manifest
 from corpus.store import Store
-from pipeline import conservation
-from pipeline.compaction import AT_ONCE, compact
-from pipeline.endings import Ending
-from pipeline.events import SCHEMA, Event, EventLog, event
 from pipeline.faults import PutOff, RunError, blameless, read_put_off, tidy
-from pipeline.lock import Lock
+from pipeline.inputs.sources import Listing, identify, list_sources, write_listing
+from pipeline.ledger import conservation
+from pipeline.ledger.compaction import AT_ONCE, compact
+from pipeline.ledger.endings import Ending
+from pipeline.ledger.lock import Lock
+from pipeline.ledger.walk import Finished, Tally, slices
 from pipeline.plan import Cluster, Plan, phases
-from pipeline.progress import Progress, View
-from pipeline.queue import Queue
-from pipeline.sources import Listing, identify, list_sources, write_listing
-from pipeline.walk import Finished, Tally, slices
+from pipeline.streaming.queue import Queue
+from pipeline.telemetry.events import SCHEMA, Event, EventLog, event
+from pipeline.telemetry.progress import Progress, View
 
 NOTES, QUEUE = "notes", "waiting"
 MOST_NAMED = 10  # records that a message lists
@@ -76,7 +76,7 @@ def run(
         rehash: read every input anew to name it, even if it looks unchanged.
         retry: do again what was quarantined.
         verbose: let Ray speak.
-        address: of the Ray cluster to work on (`pipeline.joining.find_address`).
+        address: of the Ray cluster to work on (`pipeline.cluster.joining.find_address`).
 
     Raises:
         UserError: a mistake in the input, or another run holds the corpus.
@@ -147,8 +147,10 @@ def _drain(
     now = begun = _stand(plan, listing, place, view, retry=retry)
     if not now.queue:
         return now, {}, put_off
-    from pipeline.cluster import connected  # Ray takes a second to import, and is not always needed
-    from pipeline.nodes import check_nodes
+    from pipeline.cluster.connect import (
+        connected,  # Ray takes a second to import, and is not always needed
+    )
+    from pipeline.cluster.nodes import check_nodes
 
     view.say(_announcement(begun.sums))
     try:
@@ -217,7 +219,7 @@ def _stream(
     on_events: Callable[[list[Event]], None],
 ) -> None:
     """One phase: from the first stage at which a record waits to the last that fits beside it."""
-    from pipeline.stream import Link, stream
+    from pipeline.streaming.stream import Link, stream
 
     first = queue.stages[0]
     phase = next(part for part in phases(plan.stages, cluster) if first in part)

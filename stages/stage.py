@@ -215,7 +215,7 @@ class ClipStage(Stage[C]):
 class GateStage(ClipStage[C]):
     """A row stage that decides over all clips that have arrived, not over one.
 
-    Its rows are stored nowhere: `pipeline.replay` asks for them anew each time, so a decision is
+    Its rows are stored nowhere: `ledger.replay` asks for them anew each time, so a decision is
     always that of the clips which are there, and never of the order in which they came. Nothing
     behind it is begun before everything ahead of it is done.
     """

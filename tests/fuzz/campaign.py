@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mutants import Mutant
 
 from corpus.ids import sha256_file
-from pipeline.status import Status, read_status
+from pipeline.ledger.status import Status, read_status
 
 ROOT = Path(__file__).resolve().parents[2]
 # All stages, but cheap after the clips: what is fuzzed is the way from foreign bytes to clips.

@@ -26,7 +26,7 @@ from typing import Any
 
 from corpus.files import is_temporary
 from corpus.ids import sha256_file
-from pipeline.cluster import OWN_FOLDER
+from pipeline.cluster.connect import OWN_FOLDER
 
 KINDS = ("driver", "group", "worker", "raylet", "node", "term", "int", "disk", "raise")
 BY_SCRIPT = {"node": "--second-node", "raise": "--moody"}  # see chaos_driver.py

@@ -16,9 +16,9 @@ from rich.console import Console
 
 from corpus.rows import Row
 from pipeline.plan import Plan, make_plan
-from pipeline.progress import PlainView
 from pipeline.recipe import load_recipe
 from pipeline.runner import run
+from pipeline.telemetry.progress import PlainView
 from stages.stage import Record, Stage
 
 CHANCE = 0.3  # that a call of a moody stage raises

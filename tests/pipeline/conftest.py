@@ -15,8 +15,8 @@ from corpus import layout
 from corpus.clock import Clock
 from corpus.store import Folder, store_at
 from pipeline.plan import Plan
-from pipeline.progress import PlainView
 from pipeline.recipe import Recipe, check_plan
+from pipeline.telemetry.progress import PlainView
 from stages.stage import Context, CorpusStage, Record, StageConfig
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -19,13 +19,13 @@ from corpus.errors import UserError
 from corpus.files import write_text
 from corpus.ids import content_id, segment_id, shot_id
 from corpus.rows import Row
-from pipeline.conservation import Counts
-from pipeline.endings import endings
+from pipeline.inputs.sources import Listing
+from pipeline.ledger.conservation import Counts
+from pipeline.ledger.endings import endings
+from pipeline.ledger.replay import Replay
+from pipeline.ledger.status import Status
+from pipeline.ledger.walk import Tally
 from pipeline.plan import Plan
-from pipeline.replay import Replay
-from pipeline.sources import Listing
-from pipeline.status import Status
-from pipeline.walk import Tally
 from stages.stage import (
     ClipStage,
     Record,

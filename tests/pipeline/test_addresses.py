@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 from web import Web, serving
 
-from pipeline import addresses
-from pipeline.addresses import Refused, RemoteConfig, check_uri, is_public, opened
+from pipeline.inputs import addresses
+from pipeline.inputs.addresses import Refused, RemoteConfig, check_uri, is_public, opened
 
 OPEN = RemoteConfig(private_addresses=True, timeout=5.0)
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from corpus.errors import UserError
 from pipeline import cli, recipe
 from pipeline.cli import app, main, parse_say
-from pipeline.progress import PlainView, Progress, line, table
+from pipeline.telemetry.progress import PlainView, Progress, line, table
 
 COMMANDS = (
     *("plan", "run", "status", "report", "sweep"),
@@ -205,7 +205,8 @@ def test_status_prints_the_fixed_shape(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    from pipeline import runner, status
+    from pipeline import runner
+    from pipeline.ledger import status
 
     plan = make_plan()
     runner.run(plan, films(empty="", second=""), view)
@@ -277,7 +278,7 @@ class TestProgress:
     def test_a_log_gets_a_line_only_when_something_changed(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr("pipeline.progress.PLAIN_SECONDS", 0.0)
+        monkeypatch.setattr("pipeline.telemetry.progress.PLAIN_SECONDS", 0.0)
         view = PlainView(Console(width=80))
         progress = Progress(["probe"], {"probe": 4})
         view.begin(progress)

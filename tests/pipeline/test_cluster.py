@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cluster import _temporary, interrupts_later
+from pipeline.cluster.connect import _temporary, interrupts_later
 
 # An interrupt in the middle of what Ray builds natively: the place that used to crash.
 INTERRUPTED = """
 import os, signal, sys
 from pathlib import Path
 from ray._private.gc_collect_manager import PythonGCThread
-from pipeline.cluster import connected
+from pipeline.cluster.connect import connected
 
 build = PythonGCThread.__init__
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import ray
 from corpus.store import LocalStore
-from pipeline.nodes import check_nodes
+from pipeline.cluster.nodes import check_nodes
 
 class Mounted(LocalStore):
     def at_node(self):
@@ -37,8 +37,8 @@ class Mounted(LocalStore):
     def write_text(self, name, text):
         self.at_node().write_text(name, text)
 
-import pipeline.nodes
-pipeline.nodes.PATIENCE_SECONDS = 1.0
+import pipeline.cluster.nodes
+pipeline.cluster.nodes.PATIENCE_SECONDS = 1.0
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
 store = LocalStore if sys.argv[3] == "shared" else Mounted
 records = [{"path": path, "size": int(size)} for path, size in zip(sys.argv[4::2], sys.argv[5::2])]

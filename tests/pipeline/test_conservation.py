@@ -12,10 +12,10 @@ from pipeline_fakes import STAGES, FakeConfig, Latents
 from corpus.clock import Clock
 from corpus.layout import Media
 from corpus.rows import LEVELS, Row
-from pipeline import conservation
-from pipeline.conservation import ConservationError
-from pipeline.replay import Replay, replay
-from pipeline.sources import Source
+from pipeline.inputs.sources import Source
+from pipeline.ledger import conservation
+from pipeline.ledger.conservation import ConservationError
+from pipeline.ledger.replay import Replay, replay
 from stages.stage import Context, Record, Stage
 
 Answers = list[dict[str, list[Row]]]

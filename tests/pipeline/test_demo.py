@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.demo import Sizes, Steps, _arena, closing_words, demo
-from pipeline.progress import PlainView
+from pipeline.telemetry.progress import PlainView
 from training.run_folder import load_run
 
 TINY = Sizes(episodes=12, footage=14.0, instructions=4, arena=("steps=3",), films=("steps=3",))

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from corpus.video import write_video
-from pipeline.demo_page import Film, Leg, running_mean, write_page
-from pipeline.pages import SECURITY
+from pipeline.pages.demo_page import Film, Leg, running_mean, write_page
+from pipeline.pages.html import SECURITY
 
 HOSTILE = "<script>alert(1)</script>"
 LEVEL = {

@@ -17,11 +17,11 @@ from corpus.store import local_root
 from corpus.timeline import Span, Timeline, write_timeline
 from corpus.video import write_video
 from pipeline.cli import app
+from pipeline.pages.report import write_report
 from pipeline.plan import make_plan as plan_of
-from pipeline.progress import PlainView
 from pipeline.recipe import load_recipe
-from pipeline.report import write_report
 from pipeline.runner import Result, run
+from pipeline.telemetry.progress import PlainView
 
 FPS = 16
 SHOT = 49  # frames: 3 s and a start frame
@@ -84,12 +84,12 @@ def again(footage: Path, corpus: Path, *overrides: str) -> Result:
 @pytest.fixture
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def forbid() -> None:
-        import pipeline.cluster
+        import pipeline.cluster.connect
 
         def refuse(*args: object, **named: object) -> None:
             raise AssertionError("Ray was started")
 
-        monkeypatch.setattr(pipeline.cluster, "connected", refuse)
+        monkeypatch.setattr(pipeline.cluster.connect, "connected", refuse)
 
     return forbid
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.estimate import LEAST, Draws, Facts, Model, draw, exactly
+from pipeline.forecast.estimate import LEAST, Draws, Facts, Model, draw, exactly
 
 Films = list[tuple[Facts, dict[str, float]]]
 

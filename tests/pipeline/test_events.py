@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from corpus.errors import UserError
-from pipeline.events import KINDS, LONGEST, SCHEMA, EventLog, event, read_events
 from pipeline.runner import run
+from pipeline.telemetry.events import KINDS, LONGEST, SCHEMA, EventLog, event, read_events
 
 FILMS: dict[str, Any] = {
     "a": {"shots": [[["x", "y"]], [["raise"]]]},

@@ -10,12 +10,12 @@ from rich.console import Console
 
 from benchmarks.plan import errors, from_json
 from corpus.video import write_video
-from pipeline.estimate import Draws, exactly
-from pipeline.forecast import duration, forecast, notes, size, table, wall
+from pipeline.forecast.estimate import Draws, exactly
+from pipeline.forecast.forecast import duration, forecast, notes, size, table, wall
 from pipeline.plan import make_plan
-from pipeline.progress import PlainView
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.runner import run
+from pipeline.telemetry.progress import PlainView
 
 # What `python -m benchmarks plan` measured on 14 public films; it prints the figures in full.
 MEASURED = Path(__file__).parents[1] / "data" / "plan_public.json"

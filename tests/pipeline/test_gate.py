@@ -10,13 +10,13 @@ import pytest
 from pipeline_fakes import FakeConfig
 
 from corpus.rows import Row
-from pipeline import conservation, walk
-from pipeline.endings import endings
+from pipeline.inputs.sources import Listing, SourceConfig, identify, list_sources
+from pipeline.ledger import conservation, walk
+from pipeline.ledger.endings import endings
+from pipeline.ledger.replay import Replay, replay
 from pipeline.plan import Cluster, Plan, phases
-from pipeline.progress import PlainView
-from pipeline.replay import Replay, replay
 from pipeline.runner import run
-from pipeline.sources import Listing, SourceConfig, identify, list_sources
+from pipeline.telemetry.progress import PlainView
 from stages.stage import GateStage, Record
 
 MakePlan = Callable[..., Plan]

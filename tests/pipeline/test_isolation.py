@@ -18,7 +18,7 @@ from films import write_film
 from scenes import camera
 
 from corpus.video import ffmpeg
-from pipeline.status import read_status
+from pipeline.ledger.status import read_status
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 2.0  # without a picture, at the first try

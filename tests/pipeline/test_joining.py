@@ -5,8 +5,8 @@ import socket
 import pytest
 
 from corpus.errors import UserError
-from pipeline import joining
-from pipeline.joining import AUTO, find_address, joined
+from pipeline.cluster import joining
+from pipeline.cluster.joining import AUTO, find_address, joined
 
 
 @pytest.fixture(autouse=True)

@@ -11,14 +11,14 @@ import pytest
 
 from corpus import store
 from corpus.errors import UserError
-from pipeline import lock as locks
 from pipeline.faults import RunError
-from pipeline.lock import Lock
+from pipeline.ledger import lock as locks
+from pipeline.ledger.lock import Lock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from pipeline.lock import Lock
+from pipeline.ledger.lock import Lock
 with Lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

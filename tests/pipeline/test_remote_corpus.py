@@ -21,11 +21,11 @@ from corpus.shards import ShardSet
 from corpus.store import Store, local_root, store_at
 from corpus.video import write_video
 from pipeline.cli import app
-from pipeline.lock import Lock
+from pipeline.ledger.lock import Lock
 from pipeline.plan import make_plan
-from pipeline.progress import PlainView
 from pipeline.recipe import load_recipe
 from pipeline.runner import Result, run
+from pipeline.telemetry.progress import PlainView
 
 MANIFEST = "uri,sport,take\nfilms/one.mp4,golf,1\nfilms/two.mp4,golf,2\nfilms/none.mp4,chess,3\n"
 WHERE = "source.where={sport: golf}"
@@ -129,14 +129,14 @@ def test_status_and_report_read_it(far: Store) -> None:
 def test_the_same_again_fetches_and_computes_nothing(
     there: str, far: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pipeline.cluster
+    import pipeline.cluster.connect
 
     def refuse(*args: object, **named: object) -> None:
         raise AssertionError("Ray was started")
 
     fetched: list[str] = []
     real = RemoteStore.save
-    monkeypatch.setattr(pipeline.cluster, "connected", refuse)
+    monkeypatch.setattr(pipeline.cluster.connect, "connected", refuse)
     monkeypatch.setattr(
         RemoteStore,
         "save",

@@ -16,15 +16,11 @@ from corpus.errors import UserError
 from corpus.ids import sha256_bytes
 from corpus.remote import cache_folder
 from corpus.store import store_at
-from pipeline import conservation, remote_inputs
-from pipeline.addresses import RemoteConfig
 from pipeline.faults import RunError
-from pipeline.plan import Plan
-from pipeline.progress import PlainView
-from pipeline.remote_inputs import Fetcher, split_glob, stored
-from pipeline.replay import Replay
-from pipeline.runner import run
-from pipeline.sources import (
+from pipeline.inputs import remote as remote_inputs
+from pipeline.inputs.addresses import RemoteConfig
+from pipeline.inputs.remote import Fetcher, split_glob, stored
+from pipeline.inputs.sources import (
     LISTING,
     Listing,
     Source,
@@ -34,6 +30,11 @@ from pipeline.sources import (
     read_listing,
     write_listing,
 )
+from pipeline.ledger import conservation
+from pipeline.ledger.replay import Replay
+from pipeline.plan import Plan
+from pipeline.runner import run
+from pipeline.telemetry.progress import PlainView
 
 OPEN = RemoteConfig(private_addresses=True, timeout=5.0)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from corpus.rows import Row
+from pipeline.inputs.sources import SourceConfig, identify, list_sources
+from pipeline.ledger.replay import Replay, replay
 from pipeline.plan import Plan
-from pipeline.replay import Replay, replay
-from pipeline.sources import SourceConfig, identify, list_sources
 from stages.stage import Record
 
 CLIPS, WORDS, LATENTS = 2, 4, 5  # positions in the fake plan

@@ -16,19 +16,20 @@ from pipeline_fakes import status_of
 from corpus.errors import UserError
 from corpus.rows import Row
 from corpus.video import write_video
-from pipeline import clip_cards, conservation
-from pipeline.activity import BINS, draw, read_activity, verdict
-from pipeline.charts import Chart
-from pipeline.charts import draw as draw_chart
-from pipeline.endings import Ending, Said, lines
-from pipeline.pages import SECURITY
+from pipeline.inputs.sources import Listing, Source
+from pipeline.ledger import conservation
+from pipeline.ledger.endings import Ending, Said, lines
+from pipeline.ledger.replay import Answered, Replay
+from pipeline.ledger.status import Status
+from pipeline.pages import clip_cards
+from pipeline.pages.activity import BINS, draw, read_activity, verdict
+from pipeline.pages.charts import Chart
+from pipeline.pages.charts import draw as draw_chart
+from pipeline.pages.html import SECURITY
+from pipeline.pages.rejects import rejects
+from pipeline.pages.report import choose, page
+from pipeline.pages.thumbnails import Thumbnails
 from pipeline.plan import Plan
-from pipeline.rejects import rejects
-from pipeline.replay import Answered, Replay
-from pipeline.report import choose, page
-from pipeline.sources import Listing, Source
-from pipeline.status import Status
-from pipeline.thumbnails import Thumbnails
 
 HOSTILE = "<script>alert('x')</script><img src=http://example.org/x.png onerror=alert(1)> \"' & ‮"
 RUN = "20260101T000000.000000Z-1"

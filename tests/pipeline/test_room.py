@@ -5,7 +5,7 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.room import all_fit
+from pipeline.cluster.room import all_fit
 from stages.stage import Resources
 
 Sizes = list[tuple[float, float]]

@@ -12,16 +12,16 @@ import pytest
 
 from corpus.errors import UserError
 from corpus.files import write_text
-from pipeline import conservation
-from pipeline.endings import lines
-from pipeline.events import Event, EventLog, read_events
 from pipeline.faults import RunError
-from pipeline.lock import Lock
+from pipeline.inputs.sources import SourceConfig, identify, list_sources
+from pipeline.ledger import conservation
+from pipeline.ledger.endings import lines
+from pipeline.ledger.lock import Lock
+from pipeline.ledger.walk import Tally, slices
 from pipeline.plan import Cluster, Plan, phases
-from pipeline.progress import PlainView
 from pipeline.runner import Result, run
-from pipeline.sources import SourceConfig, identify, list_sources
-from pipeline.walk import Tally, slices
+from pipeline.telemetry.events import Event, EventLog, read_events
+from pipeline.telemetry.progress import PlainView
 
 MakePlan = Callable[..., Plan]
 Films = Callable[..., Path]
@@ -263,12 +263,12 @@ def test_who_lost_the_corpus_replaces_no_shards(
 def test_nothing_to_do_starts_no_ray(
     make_plan: MakePlan, films: Films, view: PlainView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pipeline.cluster
+    import pipeline.cluster.connect
 
     def refuse(*args: object, **named: object) -> None:
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr(pipeline.cluster, "connected", refuse)
+    monkeypatch.setattr(pipeline.cluster.connect, "connected", refuse)
     result = run(make_plan(), str(films(empty="")), view)
     assert levels(result)["videos"]["failed"] == {"empty": 1}
     assert result.shards is None, "without any clip there is nothing to write"

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus.rows import Row
-from pipeline import compaction
-from pipeline.compaction import compact, merge
-from pipeline.shelf import ALL, Finder, Shelf, ranges
-from pipeline.tables import Table, is_sorted
+from pipeline.ledger import compaction
+from pipeline.ledger.compaction import compact, merge
+from pipeline.ledger.shelf import ALL, Finder, Shelf, ranges
+from pipeline.ledger.tables import Table, is_sorted
 
 COLUMNS = pa.schema([pa.field("number", pa.int32())])
 

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from corpus.errors import UserError
-from pipeline import sources
-from pipeline.sources import (
+from pipeline.inputs import sources
+from pipeline.inputs.sources import (
     Listing,
     SourceConfig,
     identify,

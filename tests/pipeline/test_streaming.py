@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.events import Event, EventLog
 from pipeline.faults import RunError
+from pipeline.ledger.shelf import Shelf
 from pipeline.plan import Plan
-from pipeline.progress import PlainView
 from pipeline.runner import run
-from pipeline.shelf import Shelf
+from pipeline.telemetry.events import Event, EventLog
+from pipeline.telemetry.progress import PlainView
 
 WORDS = 4  # position of the stage that stands for captions
 Span = tuple[float, float]
@@ -51,7 +51,7 @@ class TestStreaming:
         def refuse(*args: object, **named: object) -> None:
             raise AssertionError("Ray was started")
 
-        monkeypatch.setattr("pipeline.cluster.connected", refuse)
+        monkeypatch.setattr("pipeline.cluster.connect.connected", refuse)
         again = run(make_plan(batch=1), folder, view)
         assert again.computed == {}, "also what gave nothing at all is done"
         assert not again.rewritten

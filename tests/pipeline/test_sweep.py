@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 from corpus.errors import UserError
 from corpus.rows import Row
 from pipeline.cli import app
+from pipeline.inputs.sources import Listing
+from pipeline.ledger.replay import Answered, Replay, Waiting
+from pipeline.ledger.status import Status
 from pipeline.plan import make_plan
 from pipeline.recipe import load_recipe
-from pipeline.replay import Answered, Replay, Waiting
-from pipeline.sources import Listing
-from pipeline.status import Status
-from pipeline.sweep import Kept, histograms, likeness, sweeps
-from pipeline.sweep_tables import tell
+from pipeline.sweep.tables import tell
+from pipeline.sweep.thresholds import Kept, histograms, likeness, sweeps
 from stages.near_signature import signature
 from stages.stage import Record
 
@@ -158,7 +158,7 @@ def test_a_corpus_without_scores_says_so(tmp_path: Path) -> None:
 
 
 def test_the_command(status: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("pipeline.status.read_status", lambda corpus: status())
+    monkeypatch.setattr("pipeline.ledger.status.read_status", lambda corpus: status())
     asked = CliRunner().invoke(app, ["sweep", str(tmp_path), "clips", "--score", "motion"])
     assert asked.exit_code == 0 and "quantile" in asked.output
     machine = CliRunner().invoke(app, ["sweep", str(tmp_path), "segments", "--json"])

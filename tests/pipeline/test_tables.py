@@ -6,8 +6,8 @@ import pytest
 
 from corpus.errors import UserError
 from corpus.rows import Row
-from pipeline.shelf import Shelf
-from pipeline.tables import Table
+from pipeline.ledger.shelf import Shelf
+from pipeline.ledger.tables import Table
 
 COLUMNS = pa.schema([pa.field("width", pa.int32()), pa.field("tags", pa.list_(pa.string()))])
 OK = Row("video", None, "v1", columns={"width": 4, "tags": ["a"]})

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pipeline.forecast.trial import Trial, walk
+from pipeline.inputs.sources import identify, list_sources
 from pipeline.plan import Plan
-from pipeline.progress import PlainView
 from pipeline.runner import run
-from pipeline.sources import identify, list_sources
-from pipeline.trial import Trial, walk
+from pipeline.telemetry.progress import PlainView
 
 FILMS: dict[str, Any] = {
     "a": {"shots": [[["x", "y"]], [["z"]], []]},

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from corpus.store import LocalStore
-from pipeline import conservation, walk
-from pipeline.compaction import compact
-from pipeline.endings import endings
+from pipeline.inputs.sources import Listing, Source, SourceConfig, identify, list_sources
+from pipeline.ledger import conservation, walk
+from pipeline.ledger.compaction import compact
+from pipeline.ledger.endings import endings
+from pipeline.ledger.replay import Waiting
+from pipeline.ledger.walk import Finished, Tally, slices, whole
 from pipeline.plan import Plan
-from pipeline.queue import Queue, taken
-from pipeline.replay import Waiting
-from pipeline.sources import Listing, Source, SourceConfig, identify, list_sources
-from pipeline.walk import Finished, Tally, slices, whole
+from pipeline.streaming.queue import Queue, taken
 
 FILMS = 12
 

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from corpus.errors import UserError
-from pipeline.sources import SourceConfig, list_sources
-from pipeline.where import Condition
+from pipeline.inputs.sources import SourceConfig, list_sources
+from pipeline.inputs.where import Condition
 
 
 @pytest.mark.parametrize(

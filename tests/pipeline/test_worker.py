@@ -13,20 +13,20 @@ import pytest
 
 from corpus.errors import UserError
 from corpus.rows import Row
-from pipeline.compaction import compact
-from pipeline.events import Event
 from pipeline.faults import Marks, RunError, read_put_off
+from pipeline.inputs.sources import SourceConfig, identify, list_sources
+from pipeline.ledger.compaction import compact
+from pipeline.ledger.shelf import Shelf
 from pipeline.plan import Plan
-from pipeline.shelf import Shelf
-from pipeline.sources import SourceConfig, identify, list_sources
-from pipeline.worker import MOST_PUT_OFF, Job, Worker, flow
+from pipeline.streaming.worker import MOST_PUT_OFF, Job, Worker, flow
+from pipeline.telemetry.events import Event
 from stages.stage import Record
 
 MakePlan = Callable[..., Plan]
 WORDS = 4  # position of the stage in the fake plan
 STUCK = """
 import atexit, ctypes
-from pipeline import worker
+from pipeline.streaming import worker
 worker.LEAVE_SECONDS = 1
 atexit.register(worker._leave_in_time)
 libc = ctypes.CDLL(None)
@@ -118,7 +118,7 @@ def test_a_record_that_raises_is_quarantined_among_its_batch(bench: Bench) -> No
 
 @pytest.fixture
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.worker.WAITS", (0.0, 0.0))
+    monkeypatch.setattr("pipeline.streaming.worker.WAITS", (0.0, 0.0))
 
 
 @pytest.mark.usefixtures("no_waits")

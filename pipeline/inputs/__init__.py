@@ -1,0 +1,1 @@
+"""Inputs: what is listed, where it lies, and its name by its bytes."""

@@ -1,0 +1,182 @@
+"""Remote inputs: fetched into the cache of this machine, and named by their bytes.
+
+A film is fetched once to be named, by as many downloads at once as the recipe allows, and again by
+the worker that needs it where the cache (`corpus.remote`) no longer has it. The cache is bounded,
+so a run needs no more room for films than that and what is being fetched.
+"""
+
+import errno
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from fsspec.utils import glob_translate
+
+from corpus.errors import UserError
+from corpus.ids import ID_LENGTH, sha256_file
+from corpus.remote import RemoteStore, copy_path, is_copied, trim_cache, unfinished
+from pipeline.faults import systemic
+from pipeline.inputs.addresses import WEB, Refused, RemoteConfig, check_uri, opened
+
+WAIT, FACTOR = 0.5, 4.0  # seconds before the second try; how much longer before each next
+NOT_MODIFIED = 304
+Got = TypeVar("Got")
+
+
+_SECRET = re.compile(
+    r"x-amz-.*|x-goog-.*|signature|expires|key-pair-id|policy|awsaccesskeyid|googleaccessid"
+    r"|sig|se|sp|sv|sr|st|spr|ske|sks|skt|skv|skoid|sktid|token|access_token|auth",
+    re.IGNORECASE,
+)
+
+
+def stored(uri: str) -> str:
+    """A URI as it may be stored and shown: without user, password and signature."""
+    if not is_remote(uri):
+        return uri
+    parts = urlsplit(uri)
+    plain = [
+        pair for pair in parts.query.split("&") if not _SECRET.fullmatch(pair.partition("=")[0])
+    ]
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=host, query="&".join(plain)))
+
+
+def is_remote(uri: str) -> bool:
+    return "://" in uri and urlsplit(uri).scheme != "file"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A remote file as it was found.
+
+    Attributes:
+        version: what tells whether it changed: an ETag, a time; None if the server gives none.
+        sha256: of its bytes.
+    """
+
+    size: int
+    modified: int
+    version: str | None
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Fetcher:
+    """Fetches what a policy allows. Small and without state: every worker has one."""
+
+    config: RemoteConfig
+
+    def __call__(self, uri: str, name: str) -> str:
+        """Path of a local copy of a file.
+
+        Args:
+            name: SHA-256 of its bytes, or the beginning of it.
+
+        Raises:
+            OSError: it cannot be had now.
+            UserError: it is not there any more, or has other bytes now.
+        """
+        copy = copy_path(name[:ID_LENGTH], uri)
+        if not is_copied(copy):
+            try:
+                found = self.look(uri)
+            except Refused as error:
+                raise UserError(f"{stored(uri)} cannot be fetched again: {error}") from error
+            if not found.sha256.startswith(name):
+                raise UserError(f"{stored(uri)} was replaced while it was worked on: run again")
+        return str(copy)
+
+    def look(self, uri: str, known: Known | None = None) -> Known:
+        """Name a file by its bytes; what is ``known`` is believed while its version stays.
+
+        Raises:
+            Refused: the policy forbids it, it is too large, or it is not there.
+            OSError: it cannot be had now, after some patience.
+        """
+        return self._patiently(lambda: self._look(uri, known))
+
+    def _patiently(self, get: Callable[[], Got]) -> Got:
+        for number in range(self.config.tries - 1):
+            try:
+                return get()
+            except OSError as error:
+                if systemic(error):
+                    raise
+                time.sleep(WAIT * FACTOR**number)
+        return get()
+
+    def _look(self, uri: str, known: Known | None) -> Known:
+        parts = check_uri(uri, self.config)
+        fetch = _from_web if parts.scheme in WEB else _from_store
+        with unfinished("film") as temporary:
+            found = fetch(uri, known, temporary, self.config)
+            if found is None:
+                assert known is not None  # noqa: S101 - nothing else can be unchanged
+                return known
+            named = replace(found, sha256=sha256_file(temporary))
+            copy = copy_path(named.sha256[:ID_LENGTH], uri)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            temporary.replace(copy)
+        trim_cache(after=named.size)
+        return named
+
+
+def _from_web(uri: str, known: Known | None, place: Path, config: RemoteConfig) -> Known | None:
+    """Fetch by HTTP; None if what is known is still good."""
+    with opened(uri, config, known.version if known else None) as answer, place.open("wb") as file:
+        if answer.status == NOT_MODIFIED:
+            if known is None:
+                raise OSError(f"{uri}: the server says 304 to who has nothing")
+            return None
+        size = answer.save(file)
+        _keep(file)
+        return Known(size, -1, answer.validator, "")
+
+
+def _from_store(uri: str, known: Known | None, place: Path, config: RemoteConfig) -> Known | None:
+    """Fetch by fsspec; None if what is known is still good."""
+    store = RemoteStore(uri)
+    stat = store.stat("")
+    if stat is None:
+        raise Refused("not_found", "there is no such object")
+    if stat.size > config.max_bytes:
+        raise Refused("too_large", f"{stat.size} bytes, {config.max_bytes} are allowed")
+    if known is not None and (known.size, known.version) == (stat.size, stat.version):
+        return None
+    store.save("", place)
+    with place.open("rb") as file:
+        if os.fstat(file.fileno()).st_size != stat.size:
+            raise OSError(errno.EIO, "it changed while it was fetched", uri)
+        _keep(file)
+    return Known(stat.size, stat.modified, stat.version, "")
+
+
+def _keep(file: IO[bytes]) -> None:
+    """A copy is believed by its name alone, so it must survive a power cut whole."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def matcher(pattern: str) -> Callable[[str], bool]:
+    """Whether a relative name fits a glob: ``*`` and ``?`` within a folder, ``**`` across them."""
+    fits = re.compile(glob_translate(pattern)).match
+    return lambda name: fits(name) is not None
+
+
+def split_glob(text: str) -> tuple[str, str]:
+    """A path or URI with a glob: the folder that holds all it can name, and the pattern below."""
+    parts = text.split("/")
+    first = next(index for index, part in enumerate(parts) if is_glob(part))
+    return "/".join(parts[:first]) or ("/" if text.startswith("/") else "."), "/".join(
+        parts[first:]
+    )
+
+
+def is_glob(text: str) -> bool:
+    return any(mark in text for mark in "*?[")

@@ -1,0 +1,1 @@
+"""The streaming execution: Ray Data, one worker per stage, records that wait."""

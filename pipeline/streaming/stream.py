@@ -1,0 +1,208 @@
+"""The streaming execution: one Ray Data pipeline of actor pools over neighbouring stages.
+
+All stages of a phase work at once: while clips of one video are cut, clips of another are
+captioned. Records are small (references, never frames), and so are blocks: the clips of one long
+film spread over all workers of the next stage. A stage on a CPU takes what has arrived, at most its
+batch; only where a GPU would idle do batches wait to be filled across films.
+"""
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy, DataContext
+
+from corpus.store import Folder, store_at
+from pipeline.cluster.joining import is_client
+from pipeline.cluster.nodes import SeeingWorker, leave_sign
+from pipeline.faults import RunError, read_fatal
+from pipeline.ledger.tables import Table
+from pipeline.plan import Cluster
+from pipeline.streaming.queue import Backlog, taken
+from pipeline.streaming.worker import Job, Worker
+from pipeline.telemetry.events import Event
+from stages.stage import Stage
+
+BLOCK_BYTES = 16 * 1024  # a few records
+MAX_SOURCE_BLOCKS = 1000  # the driver keeps a reference per block
+POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Link:
+    """One stage of the stream with its place in the plan."""
+
+    position: int
+    stage: Stage
+    table: Table
+
+
+def stream(
+    links: Sequence[Link],
+    waiting: Backlog,
+    cluster: Cluster,
+    notes: Folder,
+    on_events: Callable[[list[Event]], None],
+) -> None:
+    """Run ``waiting`` records through ``links`` until all that can be answered is durable.
+
+    Args:
+        notes: folder of this run, for attempt marks and faults.
+        on_events: gets the workers' events now and then, from another thread.
+
+    Raises:
+        UserError, RunError: as a worker raised it.
+    """
+    monitor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Monitor).remote()
+    try:
+        reporter = _Reporter(monitor)
+        with _polling(monitor, on_events) as broken:
+            if is_client():  # Ray Data runs in drivers only: have one made in the cluster
+                driver: Any = ray.remote(num_cpus=0, max_retries=0)(_run)
+                pending = [driver.remote(links, waiting, cluster, notes, reporter)]
+                while pending and not broken:
+                    done, pending = ray.wait(pending, timeout=POLL_SECONDS)
+                    ray.get(done)
+            else:
+                _run(links, waiting, cluster, notes, reporter, broken)
+    except Exception as error:
+        known = read_fatal(notes)
+        raise known or RunError(f"the stream broke: {type(error).__name__}: {error}") from error
+    finally:
+        ray.kill(monitor)
+
+
+def _run(
+    links: Sequence[Link],
+    waiting: Backlog,
+    cluster: Cluster,
+    notes: Folder,
+    reporter: "_Reporter",
+    broken: Sequence[Exception] = (),
+) -> None:
+    """Drive the stream until it ends or something is ``broken``."""
+    _quiet()
+    data = _dataset(links, waiting, cluster, notes, reporter)
+    for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):
+        if broken:
+            break
+
+
+class _Monitor:
+    """Collects events of all workers.
+
+    When it dies it is started again: what it had not passed on is missing from the log then, and
+    from nothing else.
+    """
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+
+    def report(self, event: Event) -> None:
+        self._events.append(event)
+
+    def drain(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+
+class _Reporter:
+    """Sends events to the monitor and waits until it has them: what a worker passes on after that
+    reaches the driver later, so that the last look finds all events."""
+
+    def __init__(self, monitor: Any) -> None:
+        self._monitor = monitor
+
+    def __call__(self, event: Event) -> None:
+        ray.get(self._monitor.report.remote(event))
+
+
+def _dataset(
+    links: Sequence[Link],
+    waiting: Backlog,
+    cluster: Cluster,
+    notes: Folder,
+    report: _Reporter,
+) -> ray.data.Dataset:
+    """Ray Data restarts actors that died, and repeats their tasks, without limit by default; what
+    kills a worker twice is quarantined (`pipeline.streaming.worker`), so this comes to an end."""
+    worker, place = (SeeingWorker, (store_at(notes),)) if cluster.sizes else (Worker, ())
+    if cluster.sizes:
+        leave_sign(store_at(notes))
+    orders = waiting.orders(math.ceil(len(waiting) / MAX_SOURCE_BLOCKS))
+    data: ray.data.Dataset = ray.data.from_arrow(orders)
+    # Records come out of their files as fast as they are worked on: the store holds no backlog.
+    read: Any = taken
+    data = data.map_batches(
+        read, batch_size=None, batch_format="pyarrow", num_cpus=0, fn_args=(waiting.store,)
+    )
+    for link in links:
+        need = link.stage.resources
+        job = Job(
+            link.stage,
+            link.position,
+            link.table,
+            store_at(notes).at(link.stage.name),
+            report,
+        )
+        data = data.map_batches(
+            worker,
+            fn_constructor_args=(job, *place),
+            batch_size=need.batch if need.gpus else None,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(
+                min_size=1, max_size=max(1, min(need.max_workers, cluster.workers))
+            ),
+            num_cpus=need.cpus,
+            num_gpus=need.gpus,
+            memory=need.memory or None,
+        )
+    return data
+
+
+def _quiet() -> None:
+    """Ray Data without its own bars and logs, small blocks, and no limit on the longest film.
+
+    `Stage.process` has its own wall-clock limits; Ray's guard would stop a run in which one long
+    film is all that is left.
+    """
+    context = DataContext.get_current()
+    context.target_max_block_size = BLOCK_BYTES
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = -1
+    context.raise_original_map_exception = True
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def _polling(monitor: Any, on_events: Callable[[list[Event]], None]) -> Iterator[list[Exception]]:
+    """Pass events on from a thread; what that raises is in the list at once, and raised at the
+    end."""
+    done = threading.Event()
+    broken: list[Exception] = []
+
+    def poll() -> None:
+        try:
+            while not done.wait(POLL_SECONDS):
+                on_events(ray.get(monitor.drain.remote()))
+        except Exception as error:
+            broken.append(error)
+
+    thread = threading.Thread(target=poll, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield broken
+    finally:
+        done.set()
+        thread.join()
+        if not broken:
+            on_events(ray.get(monitor.drain.remote()))
+    if broken:
+        raise broken[0]

@@ -1,0 +1,1 @@
+"""`tv2tv sweep`: what other thresholds would keep."""
