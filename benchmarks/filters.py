@@ -31,11 +31,13 @@ from corpus.ids import video_id
 from corpus.layout import Media
 from corpus.video import Frames, read_video
 from pipeline.recipe import load_recipe
-from stages import near_signature, pictures, quality_pixels
 from stages.clips import ClipsStage
+from stages.measures import pixels as quality_pixels
+from stages.measures import signature as near_signature
+from stages.measures.overlay import Text
 from stages.near_duplicates import NearDuplicatesConfig, pairs
 from stages.probe import ProbeStage
-from stages.quality_text import Text
+from stages.reading import pictures
 from stages.shots import ShotsStage
 from stages.stage import Context, Record
 

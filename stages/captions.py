@@ -1,7 +1,7 @@
 """Stage captions: one caption per segment and one meta-caption per clip, from a chosen backend.
 
 Segments of a clip are asked in order, each conditioned on the previous *accepted* caption: status
-ok and text rules passed (`stages.text_rules.acceptable`). A rejected caption breaks the chain.
+ok and text rules passed (`measures.text_rules.acceptable`). A rejected caption breaks the chain.
 Verdicts come later and never change what was asked. Clips of a batch run side by side, so a
 backend's batches are filled across clips (`stages.captioning.chains`).
 
@@ -27,13 +27,13 @@ from pydantic import field_validator
 import vlm_prompts
 from corpus.errors import UserError
 from corpus.rows import Level, Outcome, Row
-from stages import text_rules
 from stages.captioning.backend import OK, CaptionAnswer, CaptionBackend, CaptionRequest
 from stages.captioning.chains import Chain, converse
 from stages.captioning.given import NO_CAPTION, GivenBackend, GivenConfig
 from stages.captioning.motion import MotionBackend, MotionConfig
 from stages.captioning.sight import Known, Sight
 from stages.libraries import versions
+from stages.measures import text_rules
 from stages.stage import ClipStage, Context, Record, Resources, StageConfig, by_id
 
 LATER = ("vllm", "server")

@@ -2,10 +2,10 @@
 
 A shot gives windows of ``min_seconds`` to ``max_seconds``; a longer one is split evenly, a shorter
 one dropped. Which pictures its clips show follows from the film's timing table
-(`stages.media_time.sample`). One child decodes the film once and passes on these alone, upright,
+(`reading.media_time.sample`). One child decodes the film once and passes on these alone, upright,
 with square pixels, HDR mapped to SDR, scaled to cover a size bucket and cropped at the centre. They
 are encoded while they pass by: of an hours-long film one picture is in memory. Where the shots
-stage left a reel (`stages.reels`), the pictures come from there and nothing is decoded.
+stage left a reel (`reading.reels`), the pictures come from there and nothing is decoded.
 
 Reasons:
     filtered: ``too_short`` (the shot's own, with its seconds);
@@ -30,11 +30,11 @@ from pydantic import Field, model_validator
 from corpus.ids import clip_id, sha256_file
 from corpus.rows import Row
 from corpus.video import BT709, Encoding, encode_video, encoder_arguments, ffmpeg_build, piped
-from stages.child import Child, ChildTrouble, twice
-from stages.foreign import Unfit, decoder, decoding_limits
-from stages.media_time import Ticks, chunks_between, read_timing, sample
-from stages.pictures import Frames
-from stages.reels import Reel, Reeled
+from stages.reading.child import Child, ChildTrouble, twice
+from stages.reading.foreign import Unfit, decoder, decoding_limits
+from stages.reading.media_time import Ticks, chunks_between, read_timing, sample
+from stages.reading.pictures import Frames
+from stages.reading.reels import Reel, Reeled
 from stages.shots import ShotsStage
 from stages.stage import Context, Record, Resources, Stage, StageConfig, VideoStage
 

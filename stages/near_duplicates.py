@@ -1,6 +1,6 @@
 """Stage near_duplicates: of clips that look and move alike, one goes on.
 
-It reads signatures (`stages.near_signature`) of all clips that passed the filters: the same film
+It reads signatures (`measures.signature`) of all clips that passed the filters: the same film
 coded again, a little cropped, brighter or darker. Clips are taken in an order that only their
 content decides, the longest first, then the sharpest, then by id. A clip that is too like one that
 stays is filtered; being like one that went is no reason, so that no chain links strangers.
@@ -18,7 +18,7 @@ from pydantic import Field
 
 from corpus.errors import UserError
 from corpus.rows import Row
-from stages.near_signature import (
+from stages.measures.signature import (
     PICTURE,
     Signatures,
     change_likeness,

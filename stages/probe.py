@@ -1,6 +1,6 @@
 """Stage probe: what is in a film file, and whether it is worth decoding.
 
-A child process (`stages.probe_child`) reads all packets of the file and tells; nothing here trusts
+A child process (`reading.probe_child`) reads all packets of the file and tells; nothing here trusts
 a claim of the header. Of several video streams the **first** that is no cover picture counts.
 
 Reasons:
@@ -23,13 +23,13 @@ import pyarrow as pa
 from pydantic import Field
 
 from corpus.rows import Row
-from stages.child import ChildTrouble, run, twice
-from stages.foreign import DEMUXERS, Unfit, reading_limits
 from stages.libraries import versions
-from stages.media_time import is_sane
+from stages.reading.child import ChildTrouble, run, twice
+from stages.reading.foreign import DEMUXERS, Unfit, reading_limits
+from stages.reading.media_time import is_sane
 from stages.stage import Record, Resources, StageConfig, VideoStage, merged
 
-CHILD = Path(__file__).with_name("probe_child.py")
+CHILD = Path(__file__).parent / "reading" / "probe_child.py"
 HEADER_COUNTS_FRAMES = ("mov", "avi")
 HEADER_KNOWS_DURATION = ("matroska",)
 SANE_PIXEL_ASPECT = (Fraction(1, 8), Fraction(8))

@@ -3,10 +3,10 @@
 Judging them is the next stage's (`stages.filters`), which costs nothing: thresholds can be moved as
 often as one likes, and no score is computed again. A clip is decoded once for all of them.
 
-* ``pixels`` - see `stages.quality_pixels`, and the signature by which near-duplicates are found
-  (`stages.near_signature`);
-* ``text`` - how much of the picture is text, see `stages.quality_text`; needs the extra ``ocr``;
-* ``images`` - what an image-text model makes of it, see `stages.quality_images`; needs weights.
+* ``pixels`` - see `measures.pixels`, and the signature by which near-duplicates are found
+  (`measures.signature`);
+* ``text`` - how much of the picture is text, see `measures.overlay`; needs the extra ``ocr``;
+* ``images`` - what an image-text model makes of it, see `measures.image_text`; needs weights.
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from corpus.errors import UserError
 from corpus.rows import Row
 from corpus.video import read_video
-from stages import near_signature, pictures, quality_pixels
 from stages.libraries import versions
+from stages.measures import pixels as quality_pixels
+from stages.measures import signature as near_signature
+from stages.reading import pictures
 from stages.stage import ClipStage, Context, Record, Resources, StageConfig, merged
 
 if TYPE_CHECKING:
-    from stages.quality_images import Images
-    from stages.quality_text import Text
+    from stages.measures.image_text import Images
+    from stages.measures.overlay import Text
 
 TEXT = "text"
 AESTHETICS = "aesthetics"
@@ -60,10 +62,10 @@ class Prompts(BaseModel):
 
 
 class ImagesConfig(BaseModel):
-    """How `stages.quality_images.Images` looks at clips.
+    """How `measures.image_text.Images` looks at clips.
 
     Attributes:
-        weights: folder of an open_clip model, see `stages.openclip`.
+        weights: folder of an open_clip model, see `measures.openclip`.
         prompts: a score of this name for each, 0 to 1: the share of likeness that ``like`` has.
         aesthetics: a linear layer over the model's image embeddings, .safetensors or .json with
             ``weight`` (1 x D) and ``bias`` (1); gives the score ``aesthetics``.
@@ -206,7 +208,7 @@ class QualityStage(ClipStage[QualityConfig]):
 
 
 def _text(config: TextConfig) -> "Text":
-    from stages.quality_text import Text  # not everybody has what it needs
+    from stages.measures.overlay import Text  # not everybody has what it needs
 
     return Text(config.frames)
 
@@ -217,6 +219,6 @@ def _images(config: ImagesConfig) -> "Images":
             "quality: images need the weights of an image-text model: set quality.images.weights "
             "to a folder of open_clip weights, or take images from quality.use"
         )
-    from stages.quality_images import Images  # takes seconds, and pixels alone do not need it
+    from stages.measures.image_text import Images  # takes seconds, and pixels alone do not need it
 
     return Images(config, config.weights)

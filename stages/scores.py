@@ -3,9 +3,9 @@
 Judging them is the next stage's (`stages.verdicts`), which costs nothing: thresholds can be moved
 as often as one likes, and no score is computed again.
 
-* ``rules`` - from the words alone, see `stages.text_rules`;
+* ``rules`` - from the words alone, see `measures.text_rules`;
 * ``grounding`` - an image-text model on the segment's own and its neighbours' frames, see
-  `stages.grounding`.
+  `measures.grounding`.
 
 A segment without a caption has no scores.
 """
@@ -18,15 +18,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from corpus.errors import UserError
 from corpus.rows import Row
-from stages import text_rules
+from stages.measures import text_rules
 from stages.stage import ClipStage, Context, Record, Resources, StageConfig, by_id
 
 if TYPE_CHECKING:
-    from stages.grounding import Grounding
+    from stages.measures.grounding import Grounding
 
 
 class GroundingConfig(BaseModel):
-    """How `stages.grounding.Grounding` looks at clips.
+    """How `measures.grounding.Grounding` looks at clips.
 
     Attributes:
         frames: of each segment, evenly spread.
@@ -146,6 +146,6 @@ def _grounding(config: ScoresConfig, context: Context) -> "Grounding":
             "scores: grounding needs the weights of an image-text model: set scores.weights to a "
             "folder of open_clip weights, or scores.use to [rules]"
         )
-    from stages.grounding import Grounding  # takes seconds, and rules alone do not need it
+    from stages.measures.grounding import Grounding  # takes seconds, and rules alone do not need it
 
     return Grounding(config.weights, context.clock, **config.grounding.model_dump())

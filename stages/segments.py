@@ -16,8 +16,8 @@ from corpus.errors import UserError
 from corpus.ids import segment_id
 from corpus.rows import Row
 from corpus.video import read_video
+from stages.cutting.novelty import novelty
 from stages.libraries import versions
-from stages.novelty import novelty
 from stages.stage import ClipStage, Context, Record, Resources, StageConfig, children
 
 Spans = list[tuple[int, int]]

@@ -1,7 +1,7 @@
 """Stage shots: where the shots of a film lie, to the picture.
 
 One child decodes the film once and pipes every picture, made small; its timestamps become the
-film's timing table. `stages.boundaries` looks at the pictures while they pass by. What has fewer
+film's timing table. `cutting.boundaries` looks at the pictures while they pass by. What has fewer
 pictures than packets, or timestamps that do not increase, is refused here. With the detector
 ``given`` the shots come from the film's timeline instead, exact in time, and no picture is looked
 at.
@@ -30,8 +30,8 @@ from corpus.ids import shot_id
 from corpus.rows import Row
 from corpus.timeline import read_timeline
 from corpus.video import ffmpeg_build
-from stages.blends import BlendTest
-from stages.boundaries import (
+from stages.cutting.blends import BlendTest
+from stages.cutting.boundaries import (
     Adaptive,
     Boundary,
     Content,
@@ -42,13 +42,13 @@ from stages.boundaries import (
     find_boundaries,
     shots_between,
 )
-from stages.child import Child, ChildTrouble, Ended, twice
-from stages.damage import TELLING, TELLING_LEVEL, Damage, outside
-from stages.foreign import Unfit, decoder, decoding_limits
 from stages.libraries import versions
-from stages.media_time import Ticks, first_from, is_sane, write_timing
-from stages.pictures import FLOW_SIZE, Frames
-from stages.reels import Reel
+from stages.reading.child import Child, ChildTrouble, Ended, twice
+from stages.reading.damage import TELLING, TELLING_LEVEL, Damage, outside
+from stages.reading.foreign import Unfit, decoder, decoding_limits
+from stages.reading.media_time import Ticks, first_from, is_sane, write_timing
+from stages.reading.pictures import FLOW_SIZE, Frames
+from stages.reading.reels import Reel
 from stages.stage import Record, Resources, StageConfig, VideoStage, children
 
 # One line per picture, its timestamp in the stream's own ticks.

@@ -33,7 +33,7 @@ AT_MOST: Bounds = {"words": 120.0, "claims_per_second": 8.0}
 
 
 class VerdictsConfig(StageConfig):
-    """Thresholds, by score (`stages.text_rules`, `stages.grounding`).
+    """Thresholds, by score (`measures.text_rules`, `measures.grounding`).
 
     What a recipe says is joined with the defaults, which judge the scores of ``rules`` where those
     are in use; ``null`` takes a threshold away. Not used by default, since they are wrong for

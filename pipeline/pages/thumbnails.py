@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from corpus.video import Frames
-from stages.child import ChildTrouble, Limits, run
-from stages.foreign import decoder
+from stages.reading.child import ChildTrouble, Limits, run
+from stages.reading.foreign import decoder
 
 WIDTH, HEIGHT = 224, 126
 SECONDS = 10.0  # for one picture

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages import pictures
 from stages.captioning import colours, optics
 from stages.captioning.colours import Look
 from stages.captioning.movers import Mask, Mover, find_movers
 from stages.captioning.optics import STILL, Similarity, Step
-from stages.pictures import Frames
+from stages.reading import pictures
+from stages.reading.pictures import Frames
 
 STEPS_PER_SECOND = 8
 LOST = 0.2  # share of steps without a camera from which every frame is looked at

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from stages.captioning.backend import OK, CaptionAnswer, CaptionRequest, DirectBackend, Shown, View
 from stages.captioning.measure import Measurement, measure
 from stages.captioning.words import clip_text, segment_text
-from stages.pictures import SHORT_SIDE
+from stages.reading.pictures import SHORT_SIDE
 
 FPS = 16.0
 REMEMBERED = 256  # measurements: a segment is also part of its clip, and the next one's past

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from stages.captioning.optics import SPARSE, Similarity, Step
-from stages.pictures import Float
+from stages.reading.pictures import Float
 
 Mask = NDArray[np.bool_]
 

@@ -1,6 +1,6 @@
 """What moves between two frames: dense flow, and the camera's part of it.
 
-Everything works on small frames (`stages.pictures.shrink`), so that the cost does not depend on the
+Everything works on small frames (`pictures.shrink`), so that the cost does not depend on the
 clip's size, and clips of 24 pixels work like those of 448. Deterministic: no random sampling, one
 thread.
 """
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.pictures import MEDIUM, Float, Frames, flows
+from stages.reading.pictures import MEDIUM, Float, Frames, flows
 
 SPARSE = 3  # pixels between those that medians are taken of
 GRID = 6  # pixels between the points that vote for the camera's motion

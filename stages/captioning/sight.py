@@ -16,7 +16,7 @@ from corpus.timeline import Span, Timeline, read_timeline
 from corpus.video import Frames, read_video
 from stages.captioning.backend import NOTHING, Shown, View
 from stages.captioning.given import overlapping
-from stages.pictures import one_thread
+from stages.reading.pictures import one_thread
 
 LEAST_SHARE = 0.5  # of a chunk that a caption row must share with a segment
 

@@ -41,7 +41,7 @@ AGENT = re.compile(
 SIGNALS = {"driver": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
 BALLAST = "ballast"
 # Names in the temporary folder that may stay: what Ray had there goes when the next run starts one,
-# perhaps none was needed any more; reels (`stages.reels`) go when an hour has passed.
+# perhaps none was needed any more; reels (`stages.reading.reels`) go when an hour has passed.
 SHARED = (OWN_FOLDER, "ray", "pymp-", "tv2tv-reels-")
 RUN_SECONDS = 240.0
 LOOK_SECONDS = 0.05

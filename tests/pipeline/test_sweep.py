@@ -20,7 +20,7 @@ from pipeline.plan import make_plan
 from pipeline.recipe import load_recipe
 from pipeline.sweep.tables import tell
 from pipeline.sweep.thresholds import Kept, histograms, likeness, sweeps
-from stages.near_signature import signature
+from stages.measures.signature import signature
 from stages.stage import Record
 
 # name, chunks, motion, frozen, signature

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.pictures import FLOW_SIZE
+from stages.reading.pictures import FLOW_SIZE
 
 Frames = NDArray[np.uint8]
 WIDTH, HEIGHT = 256, 144
@@ -81,5 +81,5 @@ def flash(frames: Frames, at: int, length: int = 2) -> Frames:
 
 
 def small(frames: Frames) -> list[Frames]:
-    """Frames as `stages.boundaries` is shown them: BGR of `FLOW_SIZE`."""
+    """Frames as `stages.cutting.boundaries` is shown them: BGR of `FLOW_SIZE`."""
     return [cv2.resize(f[..., ::-1], FLOW_SIZE, interpolation=cv2.INTER_AREA) for f in frames]

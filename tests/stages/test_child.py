@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.child import STDERR_KEPT, Child, ChildTrouble, Limits, Trouble, run, twice
+from stages.reading.child import STDERR_KEPT, Child, ChildTrouble, Limits, Trouble, run, twice
 
 LIMITS = Limits(seconds=20, memory=4 << 30)
 QUICK = Limits(seconds=0.3, memory=4 << 30)
@@ -192,7 +192,7 @@ def test_children_live_under_a_limit_that_was_handed_down_to_us() -> None:
     code = (
         f"import resource, sys; sys.path.append({str(root)!r})\n"
         "resource.setrlimit(resource.RLIMIT_CPU, (30, 30))\n"
-        "from stages.child import Limits, run\n"
+        "from stages.reading.child import Limits, run\n"
         "tell = 'import time, resource as r; time.sleep(0.5); print(r.getrlimit(r.RLIMIT_CPU))'\n"
         "print(run([sys.executable, '-c', tell], Limits(40, 4 << 30))[1].decode())"
     )
@@ -209,7 +209,7 @@ def test_nothing_is_left_of_a_child_that_cannot_be_limited(
         started.append(pid)
         raise PermissionError("not allowed to raise maximum limit")
 
-    monkeypatch.setattr("stages.child._limit", refuse)
+    monkeypatch.setattr("stages.reading.child._limit", refuse)
     handles = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(PermissionError):
         Child(python("import time; time.sleep(600)"), LIMITS)

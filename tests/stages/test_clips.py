@@ -30,7 +30,7 @@ from corpus.errors import UserError
 from corpus.ids import sha256_file
 from corpus.video import encode_video, read_video
 from stages.clips import ClipsConfig, ClipsStage, bucket, filters, split
-from stages.media_time import read_timing, sample, write_timing
+from stages.reading.media_time import read_timing, sample, write_timing
 
 CLOCK = Clock()
 
@@ -238,8 +238,8 @@ def test_a_bad_child_is_put_away_after_a_second_try(
     log, fake = tmp_path / "log", tmp_path / "ffmpeg"
     fake.write_text("#!/bin/sh\n" + script.format(log=log) + "\n")
     fake.chmod(0o755)
-    monkeypatch.setattr("stages.foreign.ffmpeg", lambda: fake)
-    monkeypatch.setattr("stages.foreign.SECONDS_PER_PICTURE", 0.0)
+    monkeypatch.setattr("stages.reading.foreign.ffmpeg", lambda: fake)
+    monkeypatch.setattr("stages.reading.foreign.SECONDS_PER_PICTURE", 0.0)
     for run, unit in ((clips, record), (shots, probed)):
         log.unlink(missing_ok=True)
         rows, records = run(tmp_path, unit, timeout=0.4)

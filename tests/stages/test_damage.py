@@ -13,7 +13,7 @@ from films import clips, context, probe, shots, source
 from scenes import Frames, camera
 
 from corpus.video import ffmpeg, read_video
-from stages.damage import Damage, outside
+from stages.reading.damage import Damage, outside
 
 PICTURES, GROUP = 120, 20
 CODECS = {

@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from films import context, counter_film, probe, shots, source
 
 from stages.clips import ClipsConfig, ClipsStage
-from stages.foreign import decoding_limits
 from stages.probe import ProbeConfig, ProbeStage
+from stages.reading.foreign import decoding_limits
 from stages.shots import ShotsConfig, ShotsStage
 from stages.stage import Record, Stage
 
@@ -35,9 +35,9 @@ class Hours:
                 clock.now += 0.0 if ready else timeout or 0.0
                 return ready
 
-        patch.setattr("stages.child.selectors.DefaultSelector", Leaping)
+        patch.setattr("stages.reading.child.selectors.DefaultSelector", Leaping)
         tell = SimpleNamespace(monotonic=lambda: clock.now, sleep=time.sleep)
-        patch.setattr("stages.child.time", tell)
+        patch.setattr("stages.reading.child.time", tell)
 
 
 def silent(folder: Path) -> tuple[Path, Path]:
@@ -67,7 +67,7 @@ def test_a_hang_is_gone_within_a_minute_by_the_default_numbers(
         "clips": ClipsStage(ClipsConfig(min_seconds=1.0), context(tmp_path)),
     }
     program, log = silent(tmp_path)
-    monkeypatch.setattr("stages.foreign.ffmpeg", lambda: program)
+    monkeypatch.setattr("stages.reading.foreign.ffmpeg", lambda: program)
     monkeypatch.setattr("stages.probe.sys", SimpleNamespace(executable=str(program)))
     hours = Hours(monkeypatch)
     (rows,) = stages[name].process([film])
@@ -85,7 +85,7 @@ def test_both_decoding_children_tell_of_every_picture_at_once(
     tmp_path: Path, film: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stall is time without output: pictures that wait in a buffer would look like one."""
-    from stages import child
+    from stages.reading import child
 
     pieces: list[int] = []
     read = child.os.readv
@@ -94,7 +94,7 @@ def test_both_decoding_children_tell_of_every_picture_at_once(
         pieces.append(read(handle, buffers))
         return pieces[-1]
 
-    monkeypatch.setattr("stages.child.os.readv", counted)
+    monkeypatch.setattr("stages.reading.child.os.readv", counted)
     stage = ShotsStage(ShotsConfig(), context(tmp_path))
     stage.process([film])
     # A picture nearly fills ffmpeg's own buffer, so that none waits there for more than the next.

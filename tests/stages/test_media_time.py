@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.media_time import (
+from stages.reading.media_time import (
     chunks_between,
     first_from,
     read_timing,

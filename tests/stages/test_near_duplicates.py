@@ -10,14 +10,14 @@ import pytest
 
 from corpus.clock import Clock
 from corpus.layout import Media
+from stages.measures.pixels import shrink
+from stages.measures.signature import LENGTH, PICTURE, UNIT, read, signature
 from stages.near_duplicates import (
     NearDuplicatesConfig,
     NearDuplicatesStage,
     duplicates,
     pairs,
 )
-from stages.near_signature import LENGTH, PICTURE, UNIT, read, signature
-from stages.quality_pixels import shrink
 from stages.stage import Context, Record
 
 HEIGHT, WIDTH, COUNT = 144, 256, 33

@@ -120,7 +120,7 @@ def test_a_codec_that_nobody_knows_is_named_and_no_crash(tmp_path: Path) -> None
 
 def test_a_stream_may_begin_midway(tmp_path: Path) -> None:
     """Found by fuzzing: broadcasts do this, and PyAV ends in an IndexError - or not, by chance."""
-    from stages.probe_child import Film
+    from stages.reading.probe_child import Film
 
     path = counter_film(tmp_path / "a.ts", STEADY, BASE, muxer="mpegts")
 
@@ -140,7 +140,7 @@ def test_a_stream_may_begin_midway(tmp_path: Path) -> None:
 
 def test_a_header_may_point_before_the_beginning_of_the_file(tmp_path: Path) -> None:
     """Found by fuzzing: libav follows it, and Python's files raise an OSError then."""
-    from stages.probe_child import Bytes
+    from stages.reading.probe_child import Bytes
 
     path = tmp_path / "a"
     path.write_bytes(b"abc")
@@ -261,8 +261,8 @@ def test_reading_gives_signs_of_life(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A large file on a slow disk is no hang; the empty lines do not hurt the answer."""
-    from stages import probe_child
-    from stages.foreign import DEMUXERS
+    from stages.reading import probe_child
+    from stages.reading.foreign import DEMUXERS
 
     path = counter_film(tmp_path / "a.mp4", STEADY, BASE)
     monkeypatch.setattr(probe_child, "SIGN_OF_LIFE", -1.0)

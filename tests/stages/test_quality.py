@@ -19,8 +19,9 @@ from corpus.errors import UserError
 from corpus.ids import canonical_json
 from corpus.layout import Media
 from corpus.video import write_video
-from stages import near_signature, quality_pixels
-from stages.openclip import ImageTextModel
+from stages.measures import pixels as quality_pixels
+from stages.measures import signature as near_signature
+from stages.measures.openclip import ImageTextModel
 from stages.quality import ImagesConfig, Prompts, QualityConfig, QualityStage
 from stages.stage import Context, Record
 

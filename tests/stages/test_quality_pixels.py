@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from corpus.video import ffmpeg
-from stages import pictures
-from stages.quality_pixels import NAMES, RATE, blur, scores, shrink
+from stages.measures.pixels import NAMES, RATE, blur, scores, shrink
+from stages.reading import pictures
 
 Film = NDArray[np.uint8]
 HEIGHT, WIDTH, COUNT = 144, 256, 33  # four seconds

@@ -13,9 +13,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from films import context, counter_film, probe, read_counter, source
 
 from corpus.video import read_video
-from stages import clips, reels
-from stages.child import Child
+from stages import clips
 from stages.clips import ClipsConfig, ClipsStage
+from stages.reading import reels
+from stages.reading.child import Child
 from stages.shots import Given, ShotsConfig, ShotsStage
 from stages.stage import Record
 

@@ -12,7 +12,7 @@ from corpus.errors import UserError
 from corpus.ids import segment_id, sha256_file
 from corpus.layout import Media
 from corpus.video import write_video
-from stages.novelty import novelty
+from stages.cutting.novelty import novelty
 from stages.segments import SegmentsConfig, SegmentsStage, adaptive_spans, fixed_spans
 from stages.stage import Context
 

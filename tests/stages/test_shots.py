@@ -12,10 +12,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 from films import context, counter_film, probe, shots, source, write_film
 from scenes import Frames, brightness, camera, dissolve, flash, small
 
-from stages.blends import BlendTest
-from stages.boundaries import Adaptive, Boundary, Content, CutTest, Threshold, find_boundaries
-from stages.boundaries import shots_between as between
-from stages.media_time import read_timing
+from stages.cutting.blends import BlendTest
+from stages.cutting.boundaries import (
+    Adaptive,
+    Boundary,
+    Content,
+    CutTest,
+    Threshold,
+    find_boundaries,
+)
+from stages.cutting.boundaries import shots_between as between
+from stages.reading.media_time import read_timing
 from stages.shots import Given, ShotsConfig, ShotsStage
 
 BASE = Fraction(1, 90000)

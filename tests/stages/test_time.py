@@ -24,7 +24,7 @@ from films import context, counter, probe, read_counter, shots, source, write_fi
 
 from corpus.clock import Clock
 from corpus.video import ffmpeg, read_video
-from stages.media_time import read_timing
+from stages.reading.media_time import read_timing
 from stages.stage import Record
 
 FPS = Clock().fps

@@ -19,9 +19,9 @@ from corpus.layout import Media
 from corpus.settings import read_settings
 from corpus.video import write_video
 from pipeline.recipe import CONFIGS, load_recipe
-from stages import text_rules
 from stages.captioning import words
 from stages.captions import UNJUDGED
+from stages.measures import text_rules
 from stages.scores import ScoresConfig, ScoresStage
 from stages.stage import Context, Record
 from stages.verdicts import AT_LEAST, AT_MOST, VerdictsConfig, VerdictsStage, judge

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stages.media_time import Ticks
+from stages.reading.media_time import Ticks
 
 # ffmpeg says with each picture that leaves the decoder when it is on show, on stderr, in order with
 # what it has to say of it.
@@ -28,7 +28,7 @@ _SIGNS = (
 
 
 class Damage:
-    """Listens to a decoder's stderr; see `stages.child.Child`.
+    """Listens to a decoder's stderr; see `reading.child.Child`.
 
     Attributes:
         corrupt: pictures that the decoder called corrupt.

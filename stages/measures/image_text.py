@@ -21,10 +21,10 @@ from safetensors.numpy import load_file
 
 from corpus.errors import UserError
 from corpus.ids import sha256_file
-from stages.openclip import Embedded, ImageTextModel
-from stages.pictures import Frames
+from stages.measures.openclip import Embedded, ImageTextModel
+from stages.measures.pixels import spread
 from stages.quality import AESTHETICS, ImagesConfig
-from stages.quality_pixels import spread
+from stages.reading.pictures import Frames
 
 VERSION = "1"
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from stages.pictures import THUMB_SIZE, Frames, Picture, blur, dark, moved
+from stages.reading.pictures import THUMB_SIZE, Frames, Picture, blur, dark, moved
 from stages.stage import StageConfig
 
 Vector = NDArray[np.float64]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from corpus.video import ffmpeg
-from stages.child import Limits
+from stages.reading.child import Limits
 
 # Containers of films. Left out on purpose: playlists and concat scripts (they open other files),
 # picture sequences (they read patterns into names) and text renderers (any letter is a film).

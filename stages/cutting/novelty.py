@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages import pictures
+from stages.reading import pictures
 
 SIDE = 12  # appearance is a thumbnail of this many pixels a side
 AROUND = 0.75  # seconds on each side of a boundary that are compared

@@ -21,7 +21,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from stages.pictures import Frames
+from stages.reading.pictures import Frames
 
 MOST_BYTES = 4 << 30  # of all reels on a machine; 448x256 at 30 pictures a second: 13 minutes
 MOST_OF_DISK = 0.25  # part of what is free

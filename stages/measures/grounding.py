@@ -16,7 +16,7 @@ import numpy as np
 from corpus.clock import Clock
 from corpus.video import read_video
 from stages.libraries import versions
-from stages.openclip import Embedded, ImageTextModel
+from stages.measures.openclip import Embedded, ImageTextModel
 
 VERSION = "1"
 
@@ -25,7 +25,7 @@ class Grounding:
     """Scores ``own`` and ``contrast`` of captions; cosines, so each is in -1..1 and -2..2.
 
     Args:
-        weights: folder of an open_clip model, see `stages.openclip`.
+        weights: folder of an open_clip model, see `measures.openclip`.
         frames: of each segment that are looked at, evenly spread.
         batch: frames or texts that go through the model at once.
         device: where the model runs.

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import savgol_filter
 
-from stages import pictures
-from stages.pictures import Frames
+from stages.reading import pictures
+from stages.reading.pictures import Frames
 
 NAMES = (
     *("motion", "shake", "frozen", "black", "letterbox", "pillarbox"),

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn
 
-from stages.pictures import Frames
-from stages.quality_pixels import spread
+from stages.measures.pixels import spread
+from stages.reading.pictures import Frames
 
 VERSION = "1"
 MOMENTS, SIDE = 8, 16  # pictures, and pixels of their sides

@@ -5,7 +5,7 @@ one test: the pictures on either side differ, motion compensated and whatever th
 clearly more than pictures of the same side differ among themselves. That holds for a slide whose
 text alone changes and fails for fast motion, shake, flashes and exposure jumps.
 
-A **gradual** boundary is a blend (`stages.blends`); a **black** gap is proposed by PySceneDetect's
+A **gradual** boundary is a blend (`cutting.blends`); a **black** gap is proposed by PySceneDetect's
 threshold detector. Both have a width that is cut away.
 """
 
@@ -26,8 +26,8 @@ from scenedetect.detectors import (
     ThresholdDetector,
 )
 
-from stages.blends import BlendTest, find_blends
-from stages.pictures import (
+from stages.cutting.blends import BlendTest, find_blends
+from stages.reading.pictures import (
     BLACK,
     FLOW_SIZE,
     NOISE,

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.errors import UserError
-from stages.pictures import Frames
-from stages.quality_pixels import spread
+from stages.measures.pixels import spread
+from stages.reading.pictures import Frames
 
 VERSION = "1"
 NEEDED = ("rapidocr", "onnxruntime")

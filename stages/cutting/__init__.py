@@ -1,0 +1,1 @@
+"""Where films are cut: cuts, dissolves and fades between shots, actions within them."""

@@ -1,0 +1,1 @@
+"""How films are read: in children that can be killed, by the clock, with damage told."""
