@@ -8,7 +8,7 @@ backend batches, reorders or retries.
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -70,7 +70,8 @@ class CaptionRequest:
     """One question.
 
     Attributes:
-        kind: ``segment`` asks what changes, ``clip`` what the whole clip shows.
+        kind: ``segment`` asks what changes, ``clip`` what the whole clip shows, ``check`` whether
+            something is true.
         start, end: the stretch asked about, seconds from the clip's frame 0.
         shown: its frames; those of a segment begin with the picture on show at its start.
         before: frames of the previous segment, if there is one and the backend wants them.
@@ -79,11 +80,13 @@ class CaptionRequest:
         prompt: the rendered prompt.
         schema: JSON schema of the answer.
         model: id and revision of what is asked.
-        sampling: decoding parameters.
+        sampling: decoding parameters, those of the backend or, on a second try, its ``again``.
+        choices: the answer is one of these, and `CaptionAnswer.likely` tells how likely each was;
+            there is no schema then.
         parts: frames of a clip's segments, each as its own question shows them.
     """
 
-    kind: Literal["segment", "clip"]
+    kind: Literal["segment", "clip", "check"]
     start: float
     end: float
     shown: Shown
@@ -94,6 +97,7 @@ class CaptionRequest:
     schema: dict[str, Any]
     model: str
     sampling: dict[str, Any]
+    choices: tuple[str, ...] = ()
     parts: tuple[Shown, ...] = ()
 
     @property
@@ -102,12 +106,34 @@ class CaptionRequest:
         shown = "".join(one.sha256 for one in (self.shown, self.before, *self.parts))
         frames = hashlib.sha256(shown.encode()).hexdigest()
         known = [[span.start, span.end, span.text] for span in self.known]
-        asked = [self.kind, self.start, self.end, self.previous, known, self.schema, self.prompt]
+        asked: list[Any] = [self.kind, self.start, self.end, self.previous, known, self.schema]
+        asked += [self.prompt, self.choices] if self.choices else [self.prompt]
         return binding(frames, canonical_json(asked), self.model, self.sampling)
 
-    def answer(self, status: str, text: str = "", message: str = "") -> "CaptionAnswer":
+    def answer(
+        self,
+        status: str,
+        text: str = "",
+        message: str = "",
+        detail: "Detail | None" = None,
+        likely: Mapping[str, float] | None = None,
+    ) -> "CaptionAnswer":
         """The answer to this very request."""
-        return CaptionAnswer(self.id, status, text, message)
+        return CaptionAnswer(self.id, status, text, message, detail or Detail(), likely or {})
+
+
+@dataclass(frozen=True)
+class Detail:
+    """What an answer took. Told, summed and stored, never part of results.
+
+    Attributes:
+        tokens_in, tokens_out: tokens read and written; 0 where there are none.
+        seconds: from the question to its answer.
+    """
+
+    tokens_in: int = 0
+    tokens_out: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -118,14 +144,16 @@ class CaptionAnswer:
         status: one of `STATUSES`.
         text: the caption; empty unless ok.
         message: for a person, where the status is not ok.
-        detail: tokens, latency and the like; never part of results.
+        detail: what it took.
+        likely: probability of each of the request's choices, out of 1 for all of them.
     """
 
     id: str
     status: str
     text: str
     message: str = ""
-    detail: dict[str, float] = field(default_factory=dict)
+    detail: Detail = Detail()
+    likely: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -140,17 +168,21 @@ class CaptionBackend(ABC):
         prompt: id of its built-in prompt, or None if the recipe's prompt is rendered for it.
         view: the pictures it wants.
         sampling: decoding parameters; part of every binding.
+        again: those of a second try after an answer that is no caption: the same would give the
+            same again. None where nothing is drawn, and no second answer could differ.
     """
 
     model: str
     prompt: str | None
     view: View
     sampling: dict[str, Any]
+    again: dict[str, Any] | None = None
 
     def identity(self) -> dict[str, Any]:
         """All that can change an answer; goes into the stage's fingerprint."""
         view = list(astuple(self.view))
-        return {"model": self.model, "view": view, "sampling": self.sampling}
+        drawn = {"again": self.again} if self.again else {}
+        return {"model": self.model, "view": view, "sampling": self.sampling, **drawn}
 
     def open(self) -> None:  # noqa: B027 - nothing to load is the rule
         """Load models; called once per worker."""
