@@ -160,6 +160,20 @@ class CaptionAnswer:
             raise ValueError(f"caption status {self.status!r} is none of {', '.join(STATUSES)}")
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What one worker with a backend takes.
+
+    Attributes:
+        cpus, gpus: fractions are allowed.
+        workers: at most so many at once: an engine or a server has a limit of its own.
+    """
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    workers: int = 1024
+
+
 class CaptionBackend(ABC):
     """Answers questions, several at a time and in any order.
 
@@ -170,6 +184,9 @@ class CaptionBackend(ABC):
         sampling: decoding parameters; part of every binding.
         again: those of a second try after an answer that is no caption: the same would give the
             same again. None where nothing is drawn, and no second answer could differ.
+        limit: questions that it works on at once; with fewer open it has room. The stage reads
+            further clips while there is room.
+        needs: what one worker with it takes.
     """
 
     model: str
@@ -177,6 +194,8 @@ class CaptionBackend(ABC):
     view: View
     sampling: dict[str, Any]
     again: dict[str, Any] | None = None
+    limit: int = 1
+    needs: Needs = Needs()
 
     def identity(self) -> dict[str, Any]:
         """All that can change an answer; goes into the stage's fingerprint."""
