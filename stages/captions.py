@@ -2,8 +2,14 @@
 
 Segments of a clip are asked in order, each conditioned on the previous *accepted* caption: status
 ok and text rules passed (`measures.text_rules.acceptable`). A rejected caption breaks the chain.
-Verdicts come later and never change what was asked. Clips of a batch run side by side, so a
-backend's batches are filled across clips (`stages.captioning.chains`).
+Verdicts come later and never change what was asked. Where ``chain`` is off all segments are asked
+at once, on their own. Clips of a batch run side by side, so a backend's batches are filled across
+clips (`stages.captioning.chains`).
+
+An answer that is no caption is asked for once more with the backend's other decoding, if it has
+one. *Ladders* are captions of the same clip at fixed densities, beside those of its segments. They
+are part of the row of the clip and count in no level. *Canaries* ride along with backends that are
+asked in words (`stages.captioning.canaries`).
 
 Reasons:
     filtered: ``no_caption`` (the data says nothing about a segment);
@@ -14,30 +20,36 @@ A rejected segment stays in its clip's partition without text. A clip ends here 
 meta-caption failed, or when none of its segments has a caption.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 import av
 import cv2
 import decord
 import pyarrow as pa
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 import vlm_prompts
 from corpus.errors import UserError
 from corpus.rows import Level, Outcome, Row
+from stages.captioning.asking import Asker, Said, Spans, over
 from stages.captioning.backend import OK, CaptionAnswer, CaptionBackend, CaptionRequest
-from stages.captioning.chains import Chain, converse
+from stages.captioning.canaries import Canaries, Flight
+from stages.captioning.chains import Chain, Load, converse
 from stages.captioning.given import NO_CAPTION, GivenBackend, GivenConfig
 from stages.captioning.motion import MotionBackend, MotionConfig
 from stages.captioning.sight import Known, Sight
 from stages.libraries import versions
 from stages.measures import text_rules
+from stages.segments import fixed_spans
 from stages.stage import ClipStage, Context, Record, Resources, StageConfig, by_id
 
 LATER = ("vllm", "server")
 UNJUDGED = "no_verdict"
+BATCHES = 4  # clips of a batch per question that a backend works on at once: a batch's end is idle
+LADDER = ("every", "a", "b", "text", "status", "prompt", "model", "binding")
 
 
 class CaptionsConfig(StageConfig):
@@ -47,11 +59,19 @@ class CaptionsConfig(StageConfig):
         backend: ``motion`` says what is measured; ``given`` takes what a timeline sidecar says.
         prompt: name of a prompt in ``vlm_prompts`` or path of a .md file, for backends that are
             asked in words; ``motion`` and ``given`` are not.
+        chain: whether a segment's question builds on the caption before it.
+        ladders: densities such as ``4s`` at which captions are made besides, in chains of their
+            own.
+        canaries: questions of known answer per clip, for backends that are asked in words; at
+            least two per batch, 0 for none.
         motion, given: settings of that backend.
     """
 
     backend: str = "motion"
     prompt: str = "generic"
+    chain: bool = True
+    ladders: tuple[str, ...] = ()
+    canaries: float = Field(default=0.05, ge=0, le=1)
     motion: MotionConfig = MotionConfig()
     given: GivenConfig = GivenConfig()
 
@@ -68,43 +88,40 @@ BACKENDS: dict[str, Callable[[CaptionsConfig], CaptionBackend]] = {
     "motion": lambda config: MotionBackend(config.motion),
     "given": lambda config: GivenBackend(config.given),
 }
-
-
-@dataclass(frozen=True)
-class Said:
-    """One question and its answer, after the rules.
-
-    Attributes:
-        reason: why there is no caption; None when there is one.
-        accepted: whether the next question builds on it.
-    """
-
-    request: CaptionRequest
-    answer: CaptionAnswer
-    prompt: str
-    reason: str | None
-    accepted: bool
+_CAPTION = [
+    pa.field("text", pa.string()),
+    pa.field("status", pa.string()),
+    pa.field("previous", pa.string()),  # the caption that the question built on
+    pa.field("prompt", pa.string()),
+    pa.field("model", pa.string()),
+    pa.field("binding", pa.string()),
+    pa.field("sampling", pa.string()),  # hash of the decoding parameters
+    pa.field("times", pa.list_(pa.float64())),  # of the frames shown, s from frame 0
+    pa.field("before", pa.list_(pa.float64())),  # of those of the segment before
+    pa.field("width", pa.int32()),  # pixels of these frames
+    pa.field("height", pa.int32()),
+    pa.field("tries", pa.int32()),
+    pa.field("tokens_in", pa.int64()),  # of all tries; so the next two
+    pa.field("tokens_out", pa.int64()),
+    pa.field("seconds", pa.float64()),
+]
+_STEP = [pa.field("every", pa.string()), pa.field("a", pa.int32()), pa.field("b", pa.int32())]
 
 
 class CaptionsStage(ClipStage[CaptionsConfig]):
     """Captions of one clip: rows of its segments, and one of its own for the meta-caption."""
 
     name = "captions"
-    version = "1"
+    version = "2"
     level = "segment"
     reads = ("clip_id", "clip_sha256", "chunks", "segments")
     aids = (*ClipStage.aids, "timeline")
     Config = CaptionsConfig
     writes: ClassVar[pa.Schema] = pa.schema(
         [
-            pa.field("text", pa.string()),
-            pa.field("status", pa.string()),
+            *_CAPTION,
             pa.field("accepted", pa.bool_()),
-            pa.field("previous", pa.string()),  # the caption that the question built on
-            pa.field("prompt", pa.string()),
-            pa.field("model", pa.string()),
-            pa.field("binding", pa.string()),
-            pa.field("times", pa.list_(pa.float64())),  # of the frames shown, s from frame 0
+            pa.field("ladders", pa.list_(pa.struct([*_STEP, *_CAPTION]))),  # on rows of clips
         ]
     )
 
@@ -112,17 +129,32 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
         super().__init__(config, context)
         self.backend: CaptionBackend = BACKENDS[config.backend](config)
         self.prompt = vlm_prompts.load(config.prompt) if self.backend.prompt is None else None
+        self.widths = _widths(config.ladders, context)
+        self._asker = Asker(
+            self.backend, self.prompt, context.clock, config.chain, self._silence, self._heard
+        )
+        self._canaries = Canaries(self.backend, config.canaries if self.prompt else 0.0)
+        self._flight = Flight()
+        self._load = Load()
+        self._counts = Counter[str]()
+        self._kept: dict[str, list[Row]] = {}
 
     @property
     def resources(self) -> Resources:
-        looks = self._looks()
-        return Resources(cpus=1.0, batch=4) if looks else Resources(cpus=0.25, batch=64)
+        needs, limit = self.backend.needs, self.backend.limit
+        batch = BATCHES * limit if limit > 1 else 4 if self._looks() else 64
+        return Resources(
+            needs.cpus, needs.gpus, batch=batch, max_workers=needs.workers, patient=limit > 1
+        )
 
     def identity(self) -> dict[str, Any]:
         asked = self.prompt and {**self.prompt.sections, "output": self.prompt.output}
+        name = self.prompt.name if self.prompt else self.backend.prompt
         return {
             "backend": {"name": self.config.backend, **self.backend.identity()},
-            "prompt": [self._prompt_name(), asked],
+            "prompt": [name, asked],
+            "chain": self.config.chain,
+            "ladders": list(self.widths.values()),
             "rules": text_rules.VERSION,
             "pictures": versions(av, cv2, decord) if self._looks() else None,
         }
@@ -140,21 +172,33 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
     def process(self, records: Sequence[Record]) -> list[list[Row]]:
         """A film whose timeline cannot be read ends alone; the others of its batch go on.
 
-        All clips are read before the first question is asked: where that raises, none is open, and
-        the records can be tried one by one.
+        Where a clip cannot be read that is raised, but only once the others are finished: their
+        rows are kept for when the records are tried one by one.
         """
-        answers: dict[int, list[Row]] = {}
-        chains: dict[int, Chain] = {}
-        for index, record in enumerate(records):
-            try:
-                known = self._known(record)
-            except UserError as error:
-                answers[index] = self.end(record, "failed", "timeline", str(error))
+        keys = [self.key(record) for record in records]
+        rows = {key: self._kept.pop(key) for key in keys if key in self._kept}
+        todo = {key: one for key, one in zip(keys, records, strict=True) if key not in rows}
+        self._flight = Flight()
+        openings = [lambda one=one: self._opened(one) for one in todo.values()]
+        told = converse(self.backend, self._canaries.mixed(self._flight, openings), self._load)
+        self._canaries.check(self._flight)
+        clips = [one for one in told if one != [None]]  # a canary has nothing to tell
+        unread: Exception | None = None
+        for (key, record), said in zip(todo.items(), clips, strict=True):
+            if isinstance(said[0], Exception):
+                unread = said[0]
             else:
-                chains[index] = self._chain(record, self._sight(record), known)
-        for index, said in zip(chains, converse(self.backend, list(chains.values())), strict=True):
-            answers[index] = self._rows(records[index], said)
-        return [answers[index] for index in range(len(records))]
+                rows[key] = said[0] if self._ended(said) else self._rows(record, said)
+        if unread is not None:
+            self._kept |= rows
+            raise unread
+        return [rows[key] for key in keys]
+
+    def told(self) -> dict[str, Any]:
+        found = {**asdict(self._load), **self._counts, "limit": self.backend.limit}
+        canaries = {"canaries": self._canaries.told()} if self.prompt else {}
+        self._load, self._counts = Load(), Counter()
+        return {**found, **canaries} if found["asks"] else {}
 
     def advance(self, record: Record, rows: Sequence[Row]) -> list[Record]:
         found = by_id(rows)
@@ -166,10 +210,35 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
         ]
         if all(segment["status"] is None for segment in segments):
             return []
-        kept = ("text", "prompt", "model", "binding")
-        return [{**record, **{f"meta_{k}": meta.columns[k] for k in kept}, "segments": segments}]
+        metas = {f"meta_{k}": meta.columns[k] for k in ("text", "prompt", "model", "binding")}
+        ladders = [{k: step[k] for k in LADDER} for step in meta.columns["ladders"] or ()]
+        for step in ladders:
+            step["text"] = step["text"] if step["status"] == OK else ""
+        return [{**record, **metas, "segments": segments, "ladders": ladders}]
 
     # -- asking ---------------------------------------------------------------------------------
+
+    def stories(self, record: Record) -> list[Spans]:
+        """The partitions of a clip that are captioned: its segments, then the ladders."""
+        ladders = [fixed_spans(record["chunks"], width, "merge") for width in self.widths.values()]
+        return [[(one["a"], one["b"]) for one in record["segments"]], *ladders]
+
+    def _opened(self, record: Record) -> list[Chain]:
+        """A clip's chains, or one that says why there are none."""
+        clock, chunks = self.context.clock, record["chunks"]
+        stories = self.stories(record)
+        try:
+            known = Known()
+            if self._reads_timeline():
+                known = Known.of(record, chunks * clock.chunk_seconds)
+        except UserError as error:
+            return [over(self.end(record, "failed", "timeline", str(error)))]
+        spans = [(0, chunks), *(span for story in stories for span in story)]
+        try:
+            sight = Sight(self.clip_path(record), clock, spans, self.backend.view)
+        except Exception as error:
+            return [over(error)]
+        return self._asker.chains(sight, known, chunks, stories)
 
     def _looks(self) -> bool:
         return self.backend.view.fps > 0
@@ -177,111 +246,79 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
     def _reads_timeline(self) -> bool:
         return isinstance(self.backend, GivenBackend)
 
-    def _known(self, record: Record) -> Known:
-        seconds = record["chunks"] * self.context.clock.chunk_seconds
-        return Known.of(record, seconds) if self._reads_timeline() else Known()
+    def _silence(self, request: CaptionRequest) -> str | None:
+        """An empty answer is no caption, unless the data itself may be silent: given captions need
+        no meta-caption."""
+        if not self._reads_timeline():
+            return "degenerate"
+        allowed = request.kind == "clip" or self.config.given.allow_empty
+        return None if allowed else NO_CAPTION
 
-    def _prompt_name(self) -> str:
-        return self.prompt.name if self.prompt else str(self.backend.prompt)
+    def _heard(self, request: CaptionRequest, answer: CaptionAnswer, reason: str | None) -> None:
+        self._flight.hear(answer)
+        self._counts["answers"] += 1
+        self._counts["tokens_in"] += answer.detail.tokens_in
+        self._counts["tokens_out"] += answer.detail.tokens_out
+        self._counts["again"] += request.sampling == self.backend.again
 
-    def _sight(self, record: Record) -> Sight:
-        view, chunks = self.backend.view, record["chunks"]
-        return Sight(self.clip_path(record), self.context.clock, chunks, view)
+    # -- telling --------------------------------------------------------------------------------
 
-    def _chain(self, record: Record, sight: Sight, known: Known) -> Chain:
-        """The meta-caption, then the segments in order; returns list[Said], the meta first."""
-        everything = [(0, record["chunks"]), *((s["a"], s["b"]) for s in record["segments"])]
-        said: list[Said] = []
-        for index, (a, b) in enumerate(everything):
-            before = everything[index - 1] if index > 1 else None
-            previous = said[-1] if before and said[-1].accepted else None
-            request = self._request(sight, known, index > 0, (a, b), before, previous)
-            if not index:
-                request = replace(request, parts=sight.parts(everything[1:]))
-            answer = yield request
-            said.append(self._judge(request, answer))
-        return said
+    def _ended(self, said: Sequence[Any]) -> bool:
+        return isinstance(said[0][0], Row)
 
-    def _request(
-        self,
-        sight: Sight,
-        known: Known,
-        segment: bool,
-        chunks: tuple[int, int],
-        before: tuple[int, int] | None,
-        previous: Said | None,
-    ) -> CaptionRequest:
-        second = self.context.clock.chunk_seconds
-        start, end = chunks[0] * second, chunks[1] * second
-        text = previous.answer.text if previous else None
-        section = "clip" if not segment else "first" if before is None else "unchained"
-        section = "next" if text is not None else section
-        return CaptionRequest(
-            kind="segment" if segment else "clip",
-            start=start,
-            end=end,
-            shown=sight.shown(*chunks),
-            before=sight.before(before),
-            previous=text,
-            known=known.captions(start, end, second) if segment else known.clip(start, end),
-            prompt=self._render(section, start, end, text),
-            schema=self.prompt.output if self.prompt else {},
-            model=self.backend.model,
-            sampling=self.backend.sampling,
-        )
-
-    def _render(self, section: str, start: float, end: float, previous: str | None) -> str:
-        if self.prompt is None:
-            return ""
-        values = {"start": start, "end": end, "duration": end - start, "previous": previous}
-        return self.prompt.render(section, **values)
-
-    # -- judging --------------------------------------------------------------------------------
-
-    def _judge(self, request: CaptionRequest, answer: CaptionAnswer) -> Said:
-        """An empty answer is no caption, unless the data itself may be silent."""
-        reason = None if answer.status == OK else answer.status
-        if reason is None and not answer.text.strip() and not self._may_be_silent(request):
-            reason = NO_CAPTION if self._reads_timeline() else "degenerate"
-        accepted = reason is None and text_rules.acceptable(answer.text)
-        return Said(request, answer, self._prompt_name(), reason, accepted)
-
-    def _may_be_silent(self, request: CaptionRequest) -> bool:
-        """Given captions need no meta-caption."""
-        return self._reads_timeline() and (request.kind == "clip" or self.config.given.allow_empty)
-
-    def _rows(self, record: Record, said: Sequence[Said]) -> list[Row]:
-        meta = _row("clip", None, record["clip_id"], said[0])
-        segments = zip(record["segments"], said[1:], strict=True)
+    def _rows(self, record: Record, said: Sequence[list[Said]]) -> list[Row]:
+        (meta,), segments, *ladders = self._asker.gather(said, self.stories(record))
+        steps = [
+            {"every": every, "a": one.a, "b": one.b, **_columns(one), "status": one.reason or OK}
+            for every, ladder in zip(self.widths, ladders, strict=True)
+            for one in ladder
+        ]
+        clip = record["clip_id"]
         return [
-            meta,
-            *(_row("segment", record["clip_id"], s["segment_id"], one) for s, one in segments),
+            _row("clip", None, clip, meta, steps),
+            *(
+                _row("segment", clip, segment["segment_id"], one, None)
+                for segment, one in zip(record["segments"], segments, strict=True)
+            ),
         ]
 
 
-def _row(level: Level, parent: str | None, name: str, said: Said) -> Row:
+def _widths(ladders: Sequence[str], context: Context) -> dict[str, int]:
+    """Chunks per ladder.
+
+    Raises:
+        UserError: not whole chunks, or twice the same.
+    """
+    found: dict[str, int] = {}
+    for every in ladders:
+        try:
+            seconds = float(every.removesuffix("s")) if every.endswith("s") else 0.0
+        except ValueError:
+            seconds = 0.0
+        if seconds <= 0:
+            raise UserError(f"captions.ladders: {every!r} is no density: write seconds, as in 4s")
+        try:
+            width = context.clock.chunks_of(seconds)
+        except UserError as error:
+            raise UserError(f"captions.ladders: {error}") from error
+        if width in found.values():
+            raise UserError(f"captions.ladders: {every} is there twice")
+        found[f"{seconds:g}s"] = width
+    return found
+
+
+def _columns(said: Said) -> dict[str, Any]:
+    return {"text": said.text, "status": said.status, **said.columns}
+
+
+def _row(
+    level: Level, parent: str | None, name: str, said: Said, ladders: list[dict[str, Any]] | None
+) -> Row:
     outcome: Outcome = "ok" if said.reason is None else "failed"
     if said.reason == NO_CAPTION:
         outcome = "filtered"
-    columns = {
-        "text": said.answer.text,
-        "status": said.answer.status,
-        "accepted": said.accepted,
-        "previous": said.request.previous,
-        "prompt": said.prompt,
-        "model": said.request.model,
-        "binding": said.answer.id,
-        "times": list(said.request.shown.times),
-    }
-    return Row(
-        level,
-        parent,
-        name,
-        outcome,
-        said.reason,
-        said.answer.message or None,
-        columns=columns,
-    )
+    columns = {**_columns(said), "accepted": said.accepted, "ladders": ladders}
+    return Row(level, parent, name, outcome, said.reason, said.message or None, columns=columns)
 
 
 def _joined(segment: dict[str, Any], row: Row) -> dict[str, Any]:

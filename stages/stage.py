@@ -50,6 +50,8 @@ class Resources:
         memory: bytes, 0 = not declared.
         batch: records per `process` call; each batch becomes one durable part file.
         max_workers: upper bound of the actor pool.
+        patient: whether it waits for a whole batch, as stages with a GPU do, instead of taking what
+            has arrived.
     """
 
     cpus: float = 1.0
@@ -57,6 +59,7 @@ class Resources:
     memory: int = 0
     batch: int = 1
     max_workers: int = 1024
+    patient: bool = False
 
 
 def _unfetched(uri: str, name: str) -> str:
@@ -169,6 +172,10 @@ class Stage(ABC, Generic[C]):
         tried again, then left for the next run, and never stored. Any other exception is a bug.
         What is said of a film that went away or was replaced meanwhile is thrown away.
         """
+
+    def told(self) -> dict[str, Any]:
+        """What the work since the last call was like, for the run's log; never a result."""
+        return {}
 
     # -- pure -------------------------------------------------------------------------------
 

@@ -154,7 +154,7 @@ def _dataset(
         data = data.map_batches(
             worker,
             fn_constructor_args=(job, *place),
-            batch_size=need.batch if need.gpus else None,
+            batch_size=need.batch if need.gpus or need.patient else None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
                 min_size=1, max_size=max(1, min(need.max_workers, cluster.workers))

@@ -59,7 +59,8 @@ class Batch(TypedDict):
     processor time of it, children included. Of the ``records``, ``computed`` were not read from
     tables; ``onward`` records go to the next stage. ``outcomes`` counts rows by outcome, and
     records that were put off as ``put off``; ``reasons`` counts rows that are not ok by
-    ``outcome:reason``. ``bytes`` of media were written.
+    ``outcome:reason``. ``bytes`` of media were written. ``told`` is what the stage has to say of
+    the work (`stages.stage.Stage.told`), often nothing.
     """
 
     event: str
@@ -75,6 +76,7 @@ class Batch(TypedDict):
     outcomes: dict[str, int]
     reasons: dict[str, int]
     bytes: int
+    told: dict[str, Any]
 
 
 class Failure(TypedDict):
@@ -194,6 +196,7 @@ class Meter:
             outcomes={name: count for name, count in named.items() if count},
             reasons=dict(reasons),
             bytes=self._written(onward) if fresh else 0,
+            told=self._stage.told(),
         )
         return [*failures(self._stage.name, records, fresh), batch]
 

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 
 from corpus.timeline import Span
-from stages.captioning.backend import OK, CaptionAnswer, CaptionRequest, DirectBackend, View
+from stages.captioning.backend import (
+    OK,
+    CaptionAnswer,
+    CaptionRequest,
+    DirectBackend,
+    Needs,
+    View,
+)
 
 NO_CAPTION = "no_caption"
 
@@ -26,6 +33,7 @@ class GivenBackend(DirectBackend):
     model = "given/1"
     prompt = "given/1"
     view = View(fps=0)
+    needs = Needs(cpus=0.25)
 
     def __init__(self, config: GivenConfig) -> None:
         super().__init__()

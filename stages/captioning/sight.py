@@ -1,6 +1,6 @@
 """What a caption backend gets to see of a clip: frames with their true times, timeline rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,29 +25,31 @@ class Sight:
     """A clip's frames as a backend wants them, decoded at once.
 
     Args:
-        path: the clip, of ``chunks`` chunks.
+        path: the clip.
+        spans: stretches of chunks that questions will be about.
         view: which frames.
 
     Raises:
         UserError: the clip cannot be read.
     """
 
-    def __init__(self, path: Path, clock: Clock, chunks: int, view: View) -> None:
+    def __init__(
+        self, path: Path, clock: Clock, spans: Iterable[tuple[int, int]], view: View
+    ) -> None:
         self._clock = clock
         self._view = view
         self._stride = max(1, round(clock.fps / view.fps)) if view.fps else 0
-        if self._stride:  # every frame that any segment may show
-            starts = range(0, clock.frames(chunks), clock.frames_per_chunk)
-            wanted = sorted({i for at in starts for i in range(at, starts.stop, self._stride)})
+        if self._stride:
+            wanted = sorted({index for span in spans for index in self._indices(*span)})
             self._places = {index: place for place, index in enumerate(wanted)}
             self._decoded = self._decode(path, wanted)
 
     def shown(self, a: int, b: int) -> Shown:
-        """Frames of the chunks ``[a, b)``, from the picture on show at their start on."""
+        """Frames of the chunks ``[a, b)``: the picture on show at their start, then every so many,
+        and their last one."""
         if not self._stride:
             return NOTHING
-        step = self._clock.frames_per_chunk
-        indices = range(step * a, step * b + 1, self._stride)
+        indices = self._indices(a, b)
         rows = [self._places[index] for index in indices]
         return Shown(self._decoded[rows], tuple(index / self._clock.fps for index in indices))
 
@@ -58,6 +60,10 @@ class Sight:
     def parts(self, segments: Sequence[tuple[int, int]]) -> tuple[Shown, ...]:
         """Frames of every segment, if the backend wants them."""
         return tuple(self.shown(a, b) for a, b in segments) if self._view.parts else ()
+
+    def _indices(self, a: int, b: int) -> list[int]:
+        step = self._clock.frames_per_chunk
+        return sorted({*range(step * a, step * b, self._stride), step * b})
 
     def _decode(self, path: Path, indices: list[int]) -> Frames:
         frames = read_video(path, indices)
