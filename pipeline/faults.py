@@ -30,12 +30,13 @@ class RunError(Exception):
 
 def systemic(error: Exception) -> bool:
     """Whether an exception says that no record can be worked on: the disk is full, the stage is
-    broken."""
-    from stages.captioning.backend import BindingError  # only needed once something went wrong
+    broken, a caption backend refuses."""
+    # only needed once something went wrong
+    from stages.captioning.backend import BindingError, Unusable
 
     if isinstance(error, OSError) and error.errno in _FULL:
         return True
-    return isinstance(error, RunError | BindingError | ImportError)
+    return isinstance(error, RunError | BindingError | Unusable | ImportError)
 
 
 def passing(error: Exception) -> bool:

@@ -16,11 +16,20 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from corpus.errors import UserError
 from corpus.ids import binding, canonical_json, sha256_bytes
 from corpus.timeline import Span
 
 OK = "ok"
 STATUSES = (OK, "truncated", "blocked", "degenerate", "schema", "timeout", "error")
+
+
+class Unusable(UserError):
+    """A backend that can answer no question at all: the run must stop, and a person act."""
+
+
+class Away(OSError):
+    """A backend that does not answer now and may do so later: nothing is said of any record."""
 
 
 class BindingError(RuntimeError):
@@ -36,12 +45,14 @@ class View:
         short_side: pixels of the short side, at most; 0 leaves frames as they are.
         before: whether the previous segment's frames come along.
         parts: whether a clip is also shown segment by segment.
+        most: frames of one stretch, at most, still evenly spaced; 0 for any number.
     """
 
     fps: float
     short_side: int = 0
     before: bool = False
     parts: bool = False
+    most: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,11 +140,13 @@ class Detail:
     Attributes:
         tokens_in, tokens_out: tokens read and written; 0 where there are none.
         seconds: from the question to its answer.
+        cost: what it cost, in the currency of the recipe's prices.
     """
 
     tokens_in: int = 0
     tokens_out: int = 0
     seconds: float = 0.0
+    cost: float = 0.0
 
 
 @dataclass(frozen=True)

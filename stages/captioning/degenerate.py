@@ -1,4 +1,4 @@
-"""Texts that a model did not mean: loops, refusals, the wrong script. Pure functions of the text."""
+"""Texts that nobody meant: loops, refusals, the wrong script. Pure functions of the text."""
 
 import re
 
@@ -11,9 +11,9 @@ LEAST_OURS = 0.5  # share of letters in the wanted script
 
 _DIGITS = re.compile(r"\d+")
 _REFUSAL = re.compile(
-    r"^\W*(?:i(?:'m| am) (?:very |so |really )?sorry|sorry,|i (?:can(?:'t|not| not)|am unable to|'m unable"
-    r" to|won't|will not) (?:help|assist|describe|provide|comply|do|fulfil|view|see|process|analy[sz]e)|"
-    r"as an ai|unfortunately, i )",
+    r"^\W*(?:i(?:'m| am) (?:\w+ )?sorry\b|sorry,|as an ai\b|unfortunately, i\b|"
+    r"i (?:can't|cannot|can not|won't|will not|am unable to|am not able to) "
+    r"(?:help|assist|describe|provide|comply|fulfil|fulfill|view|see|process|analy[sz]e)\b)",
     re.IGNORECASE,
 )
 

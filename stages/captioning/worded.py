@@ -1,0 +1,246 @@
+"""What backends that are asked in words share: what a question looks like, and what an answer is.
+
+A question is frames with their times told in words, oldest first, and then the prompt: questions on
+the same frames share all but their ends, which is what a prefix cache wants. An answer is one JSON
+value after the question's schema; text around it, or a text that no one meant, is no caption.
+"""
+
+import json
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from referencing import Registry
+
+from stages.captioning.backend import OK, CaptionRequest, Shown, View
+from stages.captioning.degenerate import looping, refusal, wrong_script
+
+CHAT_ENDS = ("stop", "length", "content_filter")
+LOOPED, TIMEOUT = "loop", "timeout"
+MOST_TOLD = 200  # characters of a fault
+
+
+class Decoding(BaseModel):
+    """How tokens are chosen. The default takes the likeliest one, each time the same.
+
+    Attributes:
+        temperature: 0 draws nothing.
+        top_p: tokens that make up this share of the probability are drawn from.
+        repetition_penalty: above 1 makes tokens that occurred, the prompt's too, less likely; what
+            speaks the plain OpenAI protocol does not know it.
+        frequency_penalty: above 0 the same, by how often they occurred in the answer.
+        max_tokens: an answer that is longer is ``truncated``.
+        seed: of what is drawn.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    temperature: float = Field(0.0, ge=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    repetition_penalty: float = Field(1.0, gt=0, le=2)
+    frequency_penalty: float = Field(0.0, ge=-2, le=2)
+    max_tokens: int = Field(256, ge=1)
+    seed: int = Field(0, ge=0)
+
+
+class WordedConfig(BaseModel):
+    """Settings of every backend that is asked in words.
+
+    Attributes:
+        model: what is asked.
+        fps, short_side, before: the frames it is shown (`View`).
+        most_frames: of one stretch; a longer one is shown at fewer frames per second.
+        show: a stretch as one ``video``, or as single ``images``, for models that know no videos
+            or confuse their times.
+        script: of the language that captions are in; others are ``degenerate``.
+        decoding: of the first try.
+        again: of the second, where the first gave no caption. It must differ.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    model: str = ""
+    fps: float = Field(2.0, gt=0)
+    short_side: int = Field(336, ge=0)
+    before: bool = True
+    most_frames: int = Field(32, ge=1)
+    show: Literal["video", "images"] = "video"
+    script: str = Field("latin", min_length=1)
+    decoding: Decoding = Decoding()
+    again: Decoding = Decoding(temperature=0.7, top_p=0.9, frequency_penalty=0.5, seed=1)
+
+    @model_validator(mode="after")
+    def _differs(self) -> Self:
+        first, second = (d.model_dump(exclude={"seed"}) for d in (self.decoding, self.again))
+        if first == second and not self.again.temperature:
+            raise ValueError("again: must be another decoding, or its answer is the same again")
+        return self
+
+    def view(self) -> View:
+        return View(self.fps, self.short_side, self.before, most=self.most_frames)
+
+
+@dataclass(frozen=True)
+class Still:
+    """One picture, uint8 (H, W, 3)."""
+
+    frame: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Moving:
+    """Pictures uint8 (T, H, W, 3), T > 1, evenly spaced at ``fps``."""
+
+    frames: NDArray[np.uint8]
+    fps: float
+
+
+Piece = str | Still | Moving
+
+
+def pieces(request: CaptionRequest, show: str) -> list[Piece]:
+    """A question as text and pictures, in order; times are told in words whatever the model makes
+    of a video's own."""
+    found: list[Piece] = []
+    for shown in (request.before, request.shown):
+        if len(shown.times):
+            found += _as_video(shown) if show == "video" and _even(shown) else _as_images(shown)
+    return [*found, request.prompt]
+
+
+def _even(shown: Shown) -> bool:
+    steps = np.diff(shown.times)
+    return len(steps) > 0 and bool(np.allclose(steps, steps[0], rtol=1e-3))
+
+
+def _as_video(shown: Shown) -> list[Piece]:
+    first, last, count = shown.times[0], shown.times[-1], len(shown.times)
+    step = (last - first) / (count - 1)
+    told = f"{count} frames from {_spoken(first)} s to {_spoken(last)} s, one every"
+    return [f"{told} {_spoken(step)} s:\n", Moving(shown.frames, 1 / step), "\n"]
+
+
+def _as_images(shown: Shown) -> list[Piece]:
+    found: list[Piece] = []
+    for frame, time in zip(shown.frames, shown.times, strict=True):
+        found += [f"Frame at {_spoken(time)} s:\n", Still(frame), "\n"]
+    return found
+
+
+def _spoken(seconds: float) -> str:
+    return f"{seconds:.3f}".rstrip("0").rstrip(".")
+
+
+# -- what an answer is ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What a raw answer comes to: the arguments of `CaptionRequest.answer`."""
+
+    status: str
+    text: str = ""
+    message: str = ""
+
+
+def understand(request: CaptionRequest, raw: str, end: str, script: str) -> Understood:
+    """Sort a raw answer.
+
+    Args:
+        raw: what the model wrote.
+        end: why it stopped: one of `CHAT_ENDS`, `LOOPED` or `TIMEOUT`.
+        script: of the language it should be in.
+
+    Returns:
+        ``ok`` with the caption, in one line; or another status with the raw text.
+    """
+    status, caption, message = _sorted(request, raw, end, script)
+    return Understood(status, caption if status == OK else _storable(raw), message[:MOST_TOLD])
+
+
+def _sorted(request: CaptionRequest, raw: str, end: str, script: str) -> tuple[str, str, str]:
+    turn = looping(raw)
+    if end == TIMEOUT:
+        return "timeout", "", "the answer took too long"
+    if end == "content_filter":
+        return "blocked", "", "stopped by a content filter"
+    if end == LOOPED or turn is not None:
+        return "degenerate", "", f"repeats {turn!r}"
+    if end == "length":
+        return "truncated", "", f"not finished after {request.sampling.get('max_tokens')} tokens"
+    if refusal(raw):
+        return "blocked", "", "the model refused"
+    if not raw.strip():
+        return "degenerate", "", "empty"
+    try:
+        caption = " ".join(_caption(request.schema, raw).split())
+    except _NoCaptionError as error:
+        return "schema", "", str(error)
+    return _judged(caption, script)
+
+
+def _judged(caption: str, script: str) -> tuple[str, str, str]:
+    if not caption:
+        return "degenerate", "", "empty"
+    if refusal(caption):
+        return "blocked", "", "the model refused"
+    if (turn := looping(caption)) is not None:
+        return "degenerate", "", f"repeats {turn!r}"
+    if _storable(caption) != caption:
+        return "degenerate", "", "holds characters that are no text"
+    if wrong_script(caption, script):
+        return "degenerate", "", f"most letters are not {script}"
+    return OK, caption, ""
+
+
+class _NoCaptionError(Exception):
+    """An answer that is not after its schema."""
+
+
+def _caption(schema: Mapping[str, Any], raw: str) -> str:
+    """The caption in an answer: the JSON value itself, or its member ``caption``.
+
+    Without a schema the answer is the caption.
+    """
+    if not schema:
+        return raw
+    try:
+        value = json.loads(raw, object_pairs_hook=_once, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise _NoCaptionError(f"not JSON: {error}") from error
+    fault = best_match(Draft202012Validator(schema, registry=Registry()).iter_errors(value))
+    if fault is not None:
+        raise _NoCaptionError(f"not after the schema: {fault.json_path}: {fault.message}")
+    caption = value.get("caption") if isinstance(value, dict) else value
+    if not isinstance(caption, str):
+        raise _NoCaptionError("has no text 'caption'")
+    return caption
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a member is there twice")
+    return found
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _storable(text: str) -> str:
+    """Without control characters and halves of surrogate pairs, which no table can hold."""
+    return "".join(c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs"))
+
+
+# -- choices --------------------------------------------------------------------------------------
+
+
+def normalised(weights: Mapping[str, float]) -> dict[str, float]:
+    """Weights as probabilities that add up to 1."""
+    total = sum(weights.values())
+    return {choice: weight / total for choice, weight in weights.items()}
