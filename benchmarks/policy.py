@@ -10,7 +10,8 @@ from unittest import mock
 
 from corpus.captions import Caption, ClipCaptions, SegmentCaption
 from corpus.clock import Clock
-from corpus.policy import Policy, bind
+from corpus.policy import Policy
+from corpus.views import bind
 
 SAMPLES = 20_000
 SEGMENTS = 6

@@ -1,6 +1,7 @@
 """Captions of one clip: the record that shards store as ``<key>.captions.json``."""
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 CAPTIONS_SCHEMA = 1
@@ -17,7 +18,9 @@ class Caption:
         verdict: ``keep``, or the reason for which it was rejected.
         prompt: id and version of the prompt.
         model: id and revision of what wrote it.
-        binding: ties the text to the frames shown and the prompt asked (`corpus.ids.binding`).
+        binding: ties the text to the frames shown and the prompt asked (`corpus.ids.binding`); ""
+            where no single answer said this: texts were joined, or damaged.
+        corruption: kind of damage that was done to it on purpose, or "".
     """
 
     text: str
@@ -26,9 +29,13 @@ class Caption:
     prompt: str = ""
     model: str = ""
     binding: str = ""
+    corruption: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        data = asdict(self)
+        if not self.corruption:
+            del data["corruption"]
+        return data
 
 
 @dataclass(frozen=True)
@@ -44,31 +51,48 @@ class SegmentCaption:
         return {"chunks": [self.a, self.b], "id": self.segment_id, **self.caption.to_json()}
 
 
+Segments = tuple[SegmentCaption, ...]
+
+
 @dataclass(frozen=True)
 class ClipCaptions:
-    """All captions of a clip, its segments in order and an exact partition of its chunks."""
+    """All captions of a clip, its segments in order and an exact partition of its chunks.
+
+    Attributes:
+        ladders: captions made for another density, by that density (``"4s"``, ``"clip"``); each is
+            a partition, too.
+    """
 
     meta: tuple[Caption, ...]
-    segments: tuple[SegmentCaption, ...]
+    segments: Segments
+    ladders: Mapping[str, Segments] = field(default_factory=dict)
 
     @property
     def chunks(self) -> int:
         return self.segments[-1].b if self.segments else 0
 
     def check(self, chunks: int) -> None:
-        """ValueError unless the segments partition ``[0, chunks)`` exactly."""
-        edges = [0, *(segment.b for segment in self.segments)]
-        starts = [segment.a for segment in self.segments]
-        if starts != edges[:-1] or edges[-1] != chunks or sorted(set(edges)) != edges:
-            spans = [(s.a, s.b) for s in self.segments]
-            raise ValueError(f"segments {spans} are no partition of [0, {chunks})")
+        """ValueError unless segments and ladders partition ``[0, chunks)`` exactly."""
+        _check("segments", self.segments, chunks)
+        for every, spans in self.ladders.items():
+            _check(f"ladder {every}", spans, chunks)
+
+    def within(self, chunks: int) -> "ClipCaptions":
+        """What ends within so many chunks; the first caption in any case."""
+        ladders = {every: _within(spans, chunks) for every, spans in self.ladders.items()}
+        return replace(self, segments=_within(self.segments, chunks), ladders=ladders)
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        data: dict[str, Any] = {
             "schema": CAPTIONS_SCHEMA,
             "meta": [caption.to_json() for caption in self.meta],
             "segments": [segment.to_json() for segment in self.segments],
         }
+        if self.ladders:
+            data["ladders"] = {
+                every: [span.to_json() for span in spans] for every, spans in self.ladders.items()
+            }
+        return data
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> "ClipCaptions":
@@ -77,12 +101,26 @@ class ClipCaptions:
         if not isinstance(data, dict) or data.get("schema") != CAPTIONS_SCHEMA:
             raise ValueError(f"captions are not of schema {CAPTIONS_SCHEMA}")
         try:
+            ladders = data.get("ladders", {}).items()
             return ClipCaptions(
                 tuple(_caption(item) for item in data["meta"]),
                 tuple(_segment(item) for item in data["segments"]),
+                {str(every): tuple(_segment(item) for item in spans) for every, spans in ladders},
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"captions: {error!r}") from error
+
+
+def _check(what: str, spans: Sequence[SegmentCaption], chunks: int) -> None:
+    edges = [0, *(span.b for span in spans)]
+    starts = [span.a for span in spans]
+    if starts != edges[:-1] or edges[-1] != chunks or sorted(set(edges)) != edges:
+        ranges = [(span.a, span.b) for span in spans]
+        raise ValueError(f"{what} {ranges} are no partition of [0, {chunks})")
+
+
+def _within(spans: Segments, chunks: int) -> Segments:
+    return tuple(span for span in spans if span.b <= chunks) or spans[:1]
 
 
 def _caption(item: dict[str, Any]) -> Caption:
@@ -96,6 +134,7 @@ def _caption(item: dict[str, Any]) -> Caption:
         prompt=str(item.get("prompt", "")),
         model=str(item.get("model", "")),
         binding=str(item.get("binding", "")),
+        corruption=str(item.get("corruption", "")),
     )
 
 

@@ -1,4 +1,4 @@
-"""The caption policy: which text a model sees, chosen when shards are read.
+"""The caption policy: which text a model sees.
 
 A policy is a pure function of a clip's stored captions. It decodes nothing, encodes nothing and
 invents no text, so density, quality and corruption are views of one corpus:
@@ -7,22 +7,19 @@ invents no text, so density, quality and corruption are views of one corpus:
 * ``keep`` - quality: verdicts and thresholds on stored scores;
 * ``corrupt`` - labelled damage at exact, seeded rates (`corpus.corruption`).
 
-`bind` looks at the whole index once (corruption needs donors and exact counts); the bound policy
-then answers per clip, the same on every worker.
+Two places use it, through `corpus.views`: a loader reads stored captions by a policy, and the
+shards stage writes a set of shards with the text that a policy shows.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from statistics import median_low
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from corpus.captions import KEEP, Caption, ClipCaptions, SegmentCaption
+from corpus.captions import KEEP, Caption
 from corpus.clock import Clock
-from corpus.corruption import Corruption, CorruptionPlan, plan_corruptions
-from corpus.errors import UserError
+from corpus.corruption import Corruption
 
+STORED, CLIP = "stored", "clip"
 Every = int | str
 
 
@@ -36,21 +33,46 @@ class Keep(_Model):
     Attributes:
         verdicts: reject captions whose stored verdict is not ``keep``.
         at_least: lowest accepted value per score; a missing score rejects (fail closed).
-        rejected: ``drop`` leaves no text there, ``fallback`` shows the clip's meta-caption in
-            place of a rejected text, ``keep`` shows it all the same.
+        at_most: highest accepted value per score, likewise.
+        rejected: ``drop`` leaves no text there; ``fallback`` shows what was said of more: the
+            finest ladder's caption that covers the span, or else the clip's meta-caption; ``keep``
+            shows the text all the same.
     """
 
     verdicts: bool = True
     at_least: dict[str, float] = Field(default_factory=dict)
+    at_most: dict[str, float] = Field(default_factory=dict)
     rejected: Literal["drop", "fallback", "keep"] = "drop"
 
-    def accepts(self, caption: Caption) -> bool:
+    def judge(self, caption: Caption) -> str:
+        """``keep``, or why not: the stored verdict, ``low_<score>``, ``high_<score>``, or
+        ``no_score`` where a score is missing."""
         if self.verdicts and caption.verdict != KEEP:
-            return False
-        return all(
-            caption.scores.get(name, float("-inf")) >= bound
-            for name, bound in self.at_least.items()
-        )
+            return caption.verdict
+        if any(name not in caption.scores for name in self.scores):
+            return "no_score"
+        return self._bounds(caption)
+
+    def tolerates(self, caption: Caption) -> bool:
+        """Whether a caption that no stage scores, of a clip or a ladder, may be shown: its verdict
+        counts, and such scores as it has."""
+        judged = not self.verdicts or caption.verdict == KEEP
+        return judged and self._bounds(caption) == KEEP
+
+    @property
+    def scores(self) -> set[str]:
+        """Names of the scores that it asks for."""
+        return {*self.at_least, *self.at_most}
+
+    def _bounds(self, caption: Caption) -> str:
+        have = caption.scores
+        for name, bound in self.at_least.items():
+            if name in have and not have[name] >= bound:
+                return f"low_{name}"
+        for name, bound in self.at_most.items():
+            if name in have and not have[name] <= bound:
+                return f"high_{name}"
+        return KEEP
 
 
 class Policy(_Model):
@@ -58,12 +80,13 @@ class Policy(_Model):
 
     Attributes:
         coarser: how captions of one span become one: ``merge`` joins them (a text equal to its
-            neighbour is said once), ``first`` takes the first that has text.
+            neighbour is said once), ``first`` takes the first that has text, ``ladder`` takes the
+            captions that were made for this very density.
         seed: of the corruption draws.
     """
 
-    every: Every = "stored"
-    coarser: Literal["merge", "first"] = "merge"
+    every: Every = STORED
+    coarser: Literal["merge", "first", "ladder"] = "merge"
     keep: Keep = Keep()
     corrupt: tuple[Corruption, ...] = ()
     seed: Annotated[int, Field(ge=0)] = 0
@@ -71,7 +94,7 @@ class Policy(_Model):
     @field_validator("every")
     @classmethod
     def _readable(cls, every: Every) -> Every:
-        if every in ("stored", "clip") or (isinstance(every, int) and every > 0):
+        if every in (STORED, CLIP) or (isinstance(every, int) and every > 0):
             return every
         if isinstance(every, str) and every.endswith("s"):
             try:
@@ -81,116 +104,18 @@ class Policy(_Model):
                 pass
         raise ValueError("every must be 'stored', 'clip', a number of chunks, or seconds like '2s'")
 
-
-@dataclass(frozen=True)
-class TextSpan:
-    """What the model reads before it sees the chunks ``[a, b)``.
-
-    Attributes:
-        text: empty when there is no text here.
-        corruption: kind of damage done to it, or None.
-    """
-
-    a: int
-    b: int
-    text: str
-    corruption: str | None = None
+    @property
+    def by_ladder(self) -> bool:
+        """Whether text comes from captions of another density than the stored one."""
+        return self.coarser == "ladder" and self.every != STORED
 
 
-Index = Iterable[tuple[str, ClipCaptions]]
-
-
-def bind(policy: Policy, clock: Clock, index: Index) -> "BoundPolicy":
-    """Ready a policy for a set of clips.
-
-    Args:
-        index: (key, captions) of every clip that may be asked for, in any order.
+def width_of(every: Every, clock: Clock) -> int | None:
+    """A density in chunks; None for that of the stored captions, or for whole clips.
 
     Raises:
-        UserError: the policy asks for finer text than stored, or for more corruption than there
-            are captions which an operator can really change.
+        UserError: seconds that are no whole number of chunks.
     """
-    width = None
-    if policy.every not in ("stored", "clip"):
-        every = policy.every
-        width = every if isinstance(every, int) else clock.chunks_of(float(str(every)[:-1]))
-    clips = dict(index)
-    if width is not None:
-        _check_density(width, clips)
-    views = {key: _view(policy, width, captions) for key, captions in clips.items()}
-    return BoundPolicy(policy, views, plan_corruptions(policy.corrupt, policy.seed, _texts(views)))
-
-
-@dataclass(frozen=True)
-class BoundPolicy:
-    """A policy that has seen its index; `spans` is a look-up."""
-
-    policy: Policy
-    views: Mapping[str, tuple[TextSpan, ...]]
-    corruptions: CorruptionPlan
-
-    def spans(self, key: str) -> tuple[TextSpan, ...]:
-        """Text per span of one clip: an exact partition of its chunks, in order."""
-        return tuple(
-            TextSpan(span.a, span.b, *self.corruptions.get((key, place), (span.text, None)))
-            for place, span in enumerate(self.views[key])
-        )
-
-
-def _texts(views: Mapping[str, tuple[TextSpan, ...]]) -> dict[str, tuple[str, ...]]:
-    return {key: tuple(span.text for span in spans) for key, spans in views.items()}
-
-
-def _check_density(width: int, clips: Mapping[str, ClipCaptions]) -> None:
-    """Text finer than what is stored would have to be invented. Density means the median segment:
-    a clip's last segment may be longer, since remainders are merged and never dropped."""
-    widths = [s.b - s.a for captions in clips.values() for s in captions.segments]
-    if widths and width < median_low(widths):
-        raise UserError(
-            f"policy: every={width} chunks is finer than the stored captions (median "
-            f"{median_low(widths)} chunks): caption at that density first, or ask for a coarser one"
-        )
-
-
-def _view(policy: Policy, width: int | None, captions: ClipCaptions) -> tuple[TextSpan, ...]:
-    """Density and quality of one clip."""
-    if policy.every == "stored":
-        groups = [[segment] for segment in captions.segments]
-    else:
-        groups = _groups(captions, captions.chunks if width is None else width)
-    return tuple(
-        TextSpan(group[0].a, group[-1].b, _join(policy, group, captions)) for group in groups
-    )
-
-
-def _groups(captions: ClipCaptions, width: int) -> list[list[SegmentCaption]]:
-    """Stored segments gathered into spans of ``width`` chunks; the last one takes the rest.
-
-    A segment that straddles a span's end closes that span where the segment ends, so text never
-    stands before or after the chunks it was made for.
-    """
-    groups: list[list[SegmentCaption]] = []
-    end = 0
-    for segment in captions.segments:
-        if segment.a >= end:
-            groups.append([])
-            end = segment.a + width
-        groups[-1].append(segment)
-    return groups
-
-
-def _join(policy: Policy, group: list[SegmentCaption], captions: ClipCaptions) -> str:
-    texts: list[str] = []
-    for segment in group:
-        text = _text(policy.keep, segment.caption, captions)
-        if text and (not texts or texts[-1] != text):
-            texts.append(text)
-    return " ".join(texts if policy.coarser == "merge" else texts[:1])
-
-
-def _text(keep: Keep, caption: Caption, captions: ClipCaptions) -> str:
-    if keep.accepts(caption) or keep.rejected == "keep":
-        return caption.text
-    if keep.rejected == "fallback" and captions.meta:
-        return captions.meta[0].text
-    return ""
+    if every in (STORED, CLIP):
+        return None
+    return every if isinstance(every, int) else clock.chunks_of(float(every[:-1]))

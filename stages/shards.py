@@ -9,12 +9,16 @@ import numpy as np
 from pydantic import Field
 from safetensors.numpy import load
 
-from corpus.captions import Caption, ClipCaptions, SegmentCaption
+from corpus.captions import KEEP, Caption, ClipCaptions, SegmentCaption, Segments
 from corpus.errors import UserError
-from corpus.ids import canonical_json, content_id, sha256_bytes
+from corpus.ids import canonical_json, content_id, segment_id, sha256_bytes
+from corpus.policy import Policy
 from corpus.shards import Sample, ShardPlan, write_shards
 from corpus.shards.reading import is_intact, read_manifest
 from corpus.store import Folder, store_at
+from corpus.views import View
+from corpus.views import ready as readied
+from stages.captioning.backend import OK
 from stages.latents import TENSOR
 from stages.stage import CorpusStage, Record, StageConfig
 
@@ -26,18 +30,21 @@ class ShardsConfig(StageConfig):
         target_mb: a shard is closed once it holds at least this many MiB.
         validation: chance of a video (never of a clip) to be held out for validation; at least one
             of two or more is, unless it is 0.
+        policy: what a *view* shows in place of the stored captions (`corpus.policy`); its spans
+            are the segments of the samples. Without one every stored caption is written.
     """
 
     name: str = Field(default="main", pattern=r"^[A-Za-z0-9_-]+$")
     target_mb: float = Field(default=256.0, gt=0)
     validation: float = Field(default=0.05, ge=0, lt=1)
+    policy: Policy | None = None
 
 
 class ShardsStage(CorpusStage[ShardsConfig]):
     """Joins clips, captions, verdicts and latents into WebDataset tars."""
 
     name = "shards"
-    version = "3"
+    version = "4"
     Config = ShardsConfig
 
     def run(
@@ -47,17 +54,24 @@ class ShardsStage(CorpusStage[ShardsConfig]):
         header: dict[str, Any],
         ready: Callable[[], None] = lambda: None,
     ) -> bool:
-        """See `CorpusStage.run`; no records make an empty set, so old samples never stay behind."""
+        """See `CorpusStage.run`; no records make an empty set, so old samples never stay behind.
+
+        Raises:
+            UserError: a latent that is damaged, or a policy that the captions cannot fill.
+        """
+        if self.config.policy is not None:
+            header = {**header, "policy": self.config.policy.model_dump(mode="json")}
         header = {**header, "inputs": self._inputs(records, header)}
         if _up_to_date(folder, header["inputs"]):
             return False
+        view = self._view(records)
         plan = ShardPlan(
             int(self.config.target_mb * 2**20), self.context.seed, self.config.validation
         )
         write_shards(
             folder,
             {key: intern(record["video_id"]) for key, record in records.items()},
-            lambda key: self._sample(records[key], header),
+            lambda key: self._sample(records[key], header, view),
             header,
             plan,
             ready,
@@ -74,10 +88,18 @@ class ShardsStage(CorpusStage[ShardsConfig]):
             samples.update(f"{line}\n".encode())
         return content_id(self.name, self.version, settings, header, samples.hexdigest())
 
-    def _sample(self, record: Record, header: dict[str, Any]) -> Sample:
-        return Sample(
-            record["clip_id"], self._latent(record), captions_of(record), _info(record, header)
-        )
+    def _view(self, records: Mapping[str, Record]) -> View | None:
+        """The policy, after a look at all captions."""
+        if self.config.policy is None:
+            return None
+        index = ((key, captions_of(record)) for key, record in records.items())
+        return readied(self.config.policy, self.context.clock, index)
+
+    def _sample(self, record: Record, header: dict[str, Any], view: View | None) -> Sample:
+        key, captions = record["clip_id"], captions_of(record)
+        if view is not None:
+            captions = view.captions(key, captions)
+        return Sample(key, self._latent(record), captions, _info(record, header))
 
     def _latent(self, record: Record) -> np.ndarray[Any, Any]:
         path = self.context.media.path(record["latent"])
@@ -117,7 +139,26 @@ def captions_of(record: Record) -> ClipCaptions:
         )
         for segment in record["segments"]
     )
-    return ClipCaptions((meta,), segments)
+    return ClipCaptions((meta,), segments, _ladders(record))
+
+
+def _ladders(record: Record) -> dict[str, Segments]:
+    """Captions made for other densities, finest first. No stage scores them: what stands there
+    was answered, or says why not."""
+    found: dict[str, list[SegmentCaption]] = {}
+    for item in sorted(record.get("ladders", ()), key=lambda item: item["b"] - item["a"]):
+        ok = item["status"] == OK
+        caption = Caption(
+            (item["text"] or "") if ok else "",
+            verdict=KEEP if ok else item["status"] or "no_caption",
+            prompt=item["prompt"],
+            model=item["model"],
+            binding=item["binding"],
+        )
+        a, b = item["a"], item["b"]
+        name = segment_id(record["clip_id"], a, b)
+        found.setdefault(item["every"], []).append(SegmentCaption(a, b, caption, name))
+    return {every: tuple(sorted(spans, key=lambda span: span.a)) for every, spans in found.items()}
 
 
 def _info(record: Record, header: dict[str, Any]) -> dict[str, Any]:
@@ -132,6 +173,7 @@ def _info(record: Record, header: dict[str, Any]) -> dict[str, Any]:
         "clock": header["clock"],
         "codec": header["codec"],
         "fingerprints": header["fingerprints"],
+        **({"policy": header["policy"]} if "policy" in header else {}),
     }
 
 

@@ -19,8 +19,9 @@ import torch
 from corpus.captions import Caption, ClipCaptions, SegmentCaption
 from corpus.errors import UserError
 from corpus.files import write_text
-from corpus.policy import Policy, bind
+from corpus.policy import Policy
 from corpus.shards import ShardSet
+from corpus.views import bind
 from training.film import settings_of
 from training.generate import Prompt, Sessions, Settings
 from training.run_folder import Run

@@ -9,17 +9,17 @@ exact among those that can be seen.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from corpus.captions import ClipCaptions
 from corpus.clock import Clock
 from corpus.codecs import from_description
 from corpus.errors import UserError
-from corpus.policy import BoundPolicy, Policy, bind
+from corpus.policy import Policy
 from corpus.shards import Entry, ShardSet
+from corpus.views import BoundPolicy, bind, meta_captions
 from training.config import RunConfig
 from training.plan import LeftOut, LengthIndex, Window, left_out
 from training.sequence import SequenceConfig, Span, cost, room
@@ -62,8 +62,9 @@ class Samples:
         self._config = config
         self.entries = tuple(entry for entry in shards.entries if entry.split == split)
         most = room(config.rows.clean, config.rows.noisy, config.sequence)
-        seen = ((entry.key, _beginning(entry.captions, most)) for entry in self.entries)
-        bound = bind(config.captions, shards.clock, seen)
+        seen = ((entry.key, entry.captions.within(most)) for entry in self.entries)
+        baked = None if shards.policy is None else Policy.model_validate(shards.policy)
+        bound = bind(config.captions, shards.clock, seen, baked)
         self.texts = tuple(_text(entry, bound, tokenizer) for entry in self.entries)
 
     @cached_property
@@ -119,12 +120,8 @@ def check_clock(found: Clock, expected: Clock, what: str) -> None:
 
 def meta_text(entry: Entry, policy: Policy) -> str:
     """The first meta-caption that is good enough for the policy; "" when there is none."""
-    accepted = [
-        caption.text
-        for caption in entry.captions.meta
-        if policy.keep.rejected == "keep" or policy.keep.accepts(caption)
-    ]
-    return accepted[0] if accepted else ""
+    shown = meta_captions(policy, entry.captions)
+    return shown[0].text if shown else ""
 
 
 def _text(entry: Entry, bound: BoundPolicy, tokenizer: Tokenizer) -> Text:
@@ -136,12 +133,6 @@ def _text(entry: Entry, bound: BoundPolicy, tokenizer: Tokenizer) -> Text:
             Span(span.a, span.b, tuple(each)) for span, each in zip(spans, ids, strict=True)
         ),
     )
-
-
-def _beginning(captions: ClipCaptions, chunks: int) -> ClipCaptions:
-    """The segments that end within so many chunks; the first one in any case."""
-    within = [segment for segment in captions.segments if segment.b <= chunks]
-    return replace(captions, segments=tuple(within or captions.segments[:1]))
 
 
 def _windows(

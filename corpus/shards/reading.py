@@ -62,7 +62,10 @@ class ShardSet:
             )
         table = pq.read_table(index)
         if not table.schema.equals(SAMPLES):
-            raise UserError(f"{index} has other columns than this version reads")
+            raise UserError(
+                f"{index} has other columns than this version reads: run `tv2tv run` again, which "
+                "makes the shards anew"
+            )
         return ShardSet(folder, manifest, tuple(_entry(row) for row in table.to_pylist()))
 
     @property
@@ -73,6 +76,11 @@ class ShardSet:
     def codec(self) -> dict[str, Any]:
         """Description of the codec; `corpus.codecs.from_description` builds it."""
         return dict(self.manifest["codec"])
+
+    @property
+    def policy(self) -> dict[str, Any] | None:
+        """The caption policy that was written into these shards; None for stored captions."""
+        return self.manifest.get("policy")
 
     def latent(self, entry: Entry) -> NDArray[np.float32]:
         """float32 (C, 1 + k, h, w), standardised."""

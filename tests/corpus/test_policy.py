@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,7 +10,8 @@ from corpus.captions import Caption, ClipCaptions, SegmentCaption
 from corpus.clock import Clock
 from corpus.corruption import OPERATORS
 from corpus.errors import UserError
-from corpus.policy import Policy, TextSpan, bind
+from corpus.policy import Policy
+from corpus.views import TextSpan, bind
 
 CLOCK = Clock()
 
@@ -24,6 +26,10 @@ def clip(*texts: str, width: int = 8, verdicts: tuple[str, ...] = ()) -> ClipCap
         for i, text in enumerate(texts)
     ]
     return ClipCaptions((Caption("a meta caption"),), tuple(segments))
+
+
+def span_clip(*spans: tuple[int, int]) -> ClipCaptions:
+    return ClipCaptions((), tuple(SegmentCaption(a, b, Caption(f"{a}")) for a, b in spans))
 
 
 def texts(policy: Policy, captions: ClipCaptions) -> list[str]:
@@ -54,7 +60,8 @@ def test_every_density_partitions_the_clip(width: int, lengths: list[int]) -> No
     try:
         spans = bind(Policy(every=width), CLOCK, [("clip", captions)]).spans("clip")
     except UserError:
-        assert width < sorted(lengths)[(len(lengths) - 1) // 2]
+        witnesses = sorted(lengths[:-1] or lengths)
+        assert width < witnesses[(len(witnesses) - 1) // 2]
         return
     assert [s.a for s in spans] == [0, *(s.b for s in spans[:-1])]
     assert spans[-1].b == edges[-1]
@@ -68,6 +75,9 @@ def test_finer_than_stored_is_refused_but_a_merged_remainder_is_no_reason() -> N
         (), (SegmentCaption(0, 8, Caption("a")), SegmentCaption(8, 19, Caption("b")))
     )
     assert texts(Policy(every="2s"), long_tail) == ["a", "b"]
+    short_tails = [(f"{n}", span_clip((0, 16), (16, 24))) for n in range(3)]
+    with pytest.raises(UserError, match="finer than the stored"):
+        bind(Policy(every="2s"), CLOCK, short_tails)
 
 
 @pytest.mark.parametrize("every", ["2", "fast", "-1s", 0, "s"])
@@ -93,8 +103,21 @@ def test_thresholds_fail_closed() -> None:
     captions = clip("a", "b", "c")
     by_score = Policy.model_validate({"keep": {"at_least": {"grounding": 0.1}}})
     assert texts(by_score, captions) == ["", "b", "c"]
-    unknown = Policy.model_validate({"keep": {"at_least": {"no_such_score": 0.0}}})
-    assert texts(unknown, captions) == ["", "", ""]
+    both = {"at_least": {"grounding": 0.1}, "at_most": {"grounding": 0.15}}
+    assert texts(Policy.model_validate({"keep": both}), captions) == ["", "b", ""]
+    silent = replace(captions.segments[1], caption=Caption("b"))
+    partly = replace(captions, segments=(captions.segments[0], silent, captions.segments[2]))
+    for keep in ({"at_least": {"grounding": -9.0}}, {"at_most": {"grounding": 9.0}}):
+        assert texts(Policy.model_validate({"keep": keep}), partly) == ["a", "", "c"]
+
+
+def test_a_score_that_nothing_has_is_an_error_and_not_a_silent_corpus() -> None:
+    policy = Policy.model_validate({"keep": {"at_most": {"groundin": 0.0}}})
+    with pytest.raises(
+        UserError, match=r"no caption has a score groundin \(there are: grounding\)"
+    ):
+        texts(policy, clip("a", "b"))
+    assert texts(policy, clip("", "")) == ["", ""]
 
 
 def many(count: int = 40) -> list[tuple[str, ClipCaptions]]:

@@ -11,8 +11,9 @@ from corpus.clock import Clock
 from corpus.codecs import DctCodec
 from corpus.errors import UserError
 from corpus.files import write_bytes
-from corpus.ids import sha256_bytes
+from corpus.ids import segment_id, sha256_bytes
 from corpus.layout import Media
+from corpus.policy import Policy
 from corpus.shards import ShardSet, reading
 from stages.shards import ShardsConfig, ShardsStage
 from stages.stage import Context, Record
@@ -163,3 +164,63 @@ def test_no_clips_make_an_empty_set(tmp_path: Path) -> None:
     assert stage(media).run(by_id(record(media, 0)), folder, HEADER)
     assert stage(media).run({}, folder, HEADER)
     assert ShardSet.open(folder).entries == ()
+
+
+def with_ladders(one: dict[str, Any]) -> dict[str, Any]:
+    said = {"prompt": "p/1", "model": "m", "binding": "l"}
+    ladders = [
+        {"every": "0.5s", "a": 2, "b": 4, "text": None, "status": None, **said},
+        {"every": "clip", "a": 0, "b": 4, "text": "goes away", "status": "ok", **said},
+        {"every": "0.5s", "a": 0, "b": 2, "text": "goes on", "status": "ok", **said},
+    ]
+    return {**one, "ladders": ladders}
+
+
+def test_ladders_are_written_and_read_back(tmp_path: Path) -> None:
+    media = Media(tmp_path / "media")
+    stage(media).run(by_id(with_ladders(record(media, 0))), tmp_path / "main", HEADER)
+    shards = ShardSet.open(tmp_path / "main")
+    (entry,) = shards.entries
+    full = shards.captions(entry)
+    data = full.to_json()["ladders"]
+    assert [span["chunks"] for span in data["0.5s"]] == [[0, 2], [2, 4]]
+    assert data["clip"][0]["text"] == "goes away" and data["clip"][0]["binding"] == "l"
+    assert data["0.5s"][1]["verdict"] == "no_caption"
+    for captions in (full, entry.captions):
+        told = {k: [s.caption.text for s in v] for k, v in captions.ladders.items()}
+        assert told == {"0.5s": ["goes on", ""], "clip": ["goes away"]}
+
+
+def test_a_view_says_so_and_leaves_the_stored_captions_alone(tmp_path: Path) -> None:
+    media = Media(tmp_path / "media")
+    records = by_id(*(with_ladders(record(media, number)) for number in range(3)))
+    assert stage(media).run(records, tmp_path / "main", HEADER)
+    policy = {"every": "clip", "coarser": "ladder"}
+    view = stage(media, policy=policy)
+    assert view.run(records, tmp_path / "view", HEADER)
+    assert not view.run(records, tmp_path / "view", HEADER)
+    assert stage(media, policy={"every": "clip"}).run(records, tmp_path / "view", HEADER)
+    assert view.run(records, tmp_path / "view", HEADER)
+    made, main = ShardSet.open(tmp_path / "view"), ShardSet.open(tmp_path / "main")
+    whole = Policy.model_validate(policy)
+    assert Policy.model_validate(made.policy) == whole and main.policy is None
+    for entry in made.entries:
+        assert made.info(entry)["policy"] == made.policy
+        (segment,) = made.captions(entry).segments
+        assert (segment.a, segment.b, segment.caption.text) == (0, 4, "goes away")
+        assert segment.segment_id == segment_id(entry.key, 0, 4)
+    assert "policy" not in main.info(main.entries[0])
+    kept = {e.key: [s.caption.text for s in main.captions(e).segments] for e in main.entries}
+    assert kept == {key: ["goes", ""] for key in records}
+    latents = {e.key: main.latent(e) for e in main.entries}
+    assert all(np.array_equal(made.latent(e), latents[e.key]) for e in made.entries)
+
+
+def test_a_policy_that_cannot_be_met_leaves_the_older_view(tmp_path: Path) -> None:
+    media, folder = Media(tmp_path / "media"), tmp_path / "view"
+    records = by_id(record(media, 0))
+    assert stage(media, policy={"every": "clip"}).run(records, folder, HEADER)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(UserError, match="finer than the stored"):
+        stage(media, policy={"every": 1}).run(records, folder, HEADER)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
