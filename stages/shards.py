@@ -143,10 +143,10 @@ def captions_of(record: Record) -> ClipCaptions:
 
 
 def _ladders(record: Record) -> dict[str, Segments]:
-    """Captions made for other densities, finest first. No stage scores them: what stands there
-    was answered, or says why not."""
+    """Captions made for other densities. No stage scores them: what stands there was answered, or
+    says why not."""
     found: dict[str, list[SegmentCaption]] = {}
-    for item in sorted(record.get("ladders", ()), key=lambda item: item["b"] - item["a"]):
+    for item in record.get("ladders", ()):
         ok = item["status"] == OK
         caption = Caption(
             (item["text"] or "") if ok else "",
@@ -155,10 +155,10 @@ def _ladders(record: Record) -> dict[str, Segments]:
             model=item["model"],
             binding=item["binding"],
         )
-        a, b = item["a"], item["b"]
-        name = segment_id(record["clip_id"], a, b)
-        found.setdefault(item["every"], []).append(SegmentCaption(a, b, caption, name))
-    return {every: tuple(sorted(spans, key=lambda span: span.a)) for every, spans in found.items()}
+        name = segment_id(record["clip_id"], item["a"], item["b"])
+        span = SegmentCaption(item["a"], item["b"], caption, name)
+        found.setdefault(item["every"], []).append(span)
+    return {every: tuple(sorted(found[every], key=lambda span: span.a)) for every in sorted(found)}
 
 
 def _info(record: Record, header: dict[str, Any]) -> dict[str, Any]:
