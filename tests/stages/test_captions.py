@@ -3,113 +3,23 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from asked import CHUNKS, Scripted, brightness, clip, say_what_is_shown
 from pydantic import ValidationError
 
 import stages.captions as captions_module
 from corpus.clock import Clock
 from corpus.errors import UserError
-from corpus.ids import segment_id, sha256_file
 from corpus.layout import Media
 from corpus.rows import Row
-from corpus.timeline import Span, Timeline, write_timeline
-from corpus.video import write_video
-from stages.captioning.backend import (
-    BindingError,
-    CaptionAnswer,
-    CaptionBackend,
-    CaptionRequest,
-    View,
-)
+from corpus.timeline import Span, Timeline
+from stages.captioning.backend import BindingError, CaptionAnswer, CaptionRequest, View
 from stages.captions import CaptionsConfig, CaptionsStage
 from stages.shards import captions_of
-from stages.stage import Context, Record
-
-CHUNKS = 12
-EDGES = [0, 4, 8, 12]
-Reply = Callable[[CaptionRequest], CaptionAnswer]
-
-
-def brightness(request: CaptionRequest) -> str:
-    """A caption that says what was really shown: the mean of the last frame."""
-    return f"grey {int(request.shown.frames[-1].mean())} at {request.end:g}"
-
-
-class Scripted(CaptionBackend):
-    """Answers all open questions at once, in the order that ``mix`` gives."""
-
-    model = "scripted/1"
-    prompt = None
-    view = View(fps=8, before=True)
-
-    def __init__(self, reply: Reply, mix: Callable[[list[Any]], list[Any]] = list) -> None:
-        self.sampling: dict[str, Any] = {"temperature": 0}
-        self.reply, self.mix = reply, mix
-        self.open_questions: list[CaptionRequest] = []
-        self.asked: list[list[CaptionRequest]] = []
-
-    def submit(self, requests: Sequence[CaptionRequest]) -> None:
-        self.open_questions += requests
-        self.asked.append(list(requests))
-
-    def collect(self) -> list[CaptionAnswer]:
-        requests, self.open_questions = self.open_questions, []
-        return self.mix([self.reply(request) for request in requests])
-
-    def cancel(self) -> None:
-        self.open_questions.clear()
-
-
-def say_what_is_shown(request: CaptionRequest) -> CaptionAnswer:
-    return request.answer("ok", brightness(request))
-
-
-@pytest.fixture
-def media(tmp_path: Path) -> Media:
-    return Media(tmp_path)
-
-
-def clip(media: Media, number: int, timeline: Timeline | None = None) -> Record:
-    """A clip whose frame i is ``40 * number + i`` bright, with three segments of a second."""
-    name = f"{number:032x}"
-    path = media.path(media.clip(name))
-    frames = [np.full((16, 32, 3), 40 * number + i, np.uint8) for i in range(1 + 4 * CHUNKS)]
-    write_video(path, frames, 16, "rgb_lossless")
-    sidecar = media.root / f"{number}.timeline.jsonl"
-    if timeline is not None:
-        write_timeline(sidecar, timeline)
-    return {
-        "clip_id": name,
-        "shot_id": f"shot-{number}",
-        "clip": media.clip(name),
-        "clip_sha256": sha256_file(path),
-        "chunks": CHUNKS,
-        "start": 10.0,
-        "timeline": str(sidecar) if timeline is not None else None,
-        "timeline_sha256": sha256_file(sidecar) if timeline is not None else None,
-        "segments": [
-            {"segment_id": segment_id(name, a, b), "a": a, "b": b} for a, b in pairwise(EDGES)
-        ],
-    }
-
-
-@pytest.fixture
-def scripted(
-    media: Media, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[CaptionsStage, Scripted]]:
-    def make(
-        reply: Reply, kind: type[Scripted] = Scripted, **more: Any
-    ) -> tuple[CaptionsStage, Scripted]:
-        backend = kind(reply, **more)
-        monkeypatch.setitem(captions_module.BACKENDS, "scripted", lambda config: backend)
-        return CaptionsStage(CaptionsConfig(backend="scripted"), Context(media, Clock())), backend
-
-    return make
+from stages.stage import Context
 
 
 def texts(rows: Sequence[Row]) -> list[str]:
@@ -133,7 +43,7 @@ def test_answers_in_any_order_land_where_they_belong(media: Media, scripted: Mak
             s["segment_id"] for s in records[number]["segments"]
         ]
         assert rows[0].id == records[number]["clip_id"]
-    assert [len(batch) for batch in backend.asked] == [4, 4, 4, 4]  # filled across clips
+    assert sum(len(batch) for batch in backend.asked) == 16
 
 
 @pytest.mark.parametrize(
@@ -257,20 +167,25 @@ def test_an_empty_answer_is_no_caption(media: Media, scripted: Make) -> None:
     assert {(row.outcome, row.reason) for row in rows} == {("failed", "degenerate")}
 
 
-def test_a_clip_that_cannot_be_read_is_met_before_anything_is_asked(
-    media: Media, scripted: Make
-) -> None:
-    """The pipeline then tries the records one by one: only the missing clip's own one raises."""
+def test_a_clip_that_cannot_be_read_costs_the_others_nothing(media: Media, scripted: Make) -> None:
+    """The pipeline then tries the records one by one: what was answered is not asked again, and
+    only the missing clip's own one raises."""
     stage, backend = scripted(say_what_is_shown)
-    good, missing = clip(media, 1), clip(media, 2)
+    good, missing, last = clip(media, 1), clip(media, 2), clip(media, 3)
     media.path(missing["clip"]).unlink()
     with pytest.raises(UserError, match="cannot be read back"):
-        stage.process([good, missing])
-    assert backend.asked == [] and backend.open_questions == []
-    (rows,) = stage.process([good])
-    assert {row.outcome for row in rows} == {"ok"}
-    with pytest.raises(UserError, match="cannot be read back"):
-        stage.process([missing])
+        stage.process([good, missing, last])
+    assert backend.open_questions == []
+    asked = sum(map(len, backend.asked))
+    for one, text in ((good, "grey 56 at 1"), (last, "grey 136 at 1")):
+        (rows,) = stage.process([one])
+        assert {row.outcome for row in rows} == {"ok"} and texts(rows)[1] == text
+        assert [row.id for row in rows[1:]] == [s["segment_id"] for s in one["segments"]]
+        with pytest.raises(UserError, match="cannot be read back"):
+            stage.process([missing])
+    assert sum(map(len, backend.asked)) == asked == 8
+    stage.process([good])  # asked for once more, it is done once more
+    assert sum(map(len, backend.asked)) == 12
 
 
 class Queue(Scripted):
