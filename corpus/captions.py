@@ -6,6 +6,7 @@ from typing import Any
 
 CAPTIONS_SCHEMA = 1
 KEEP = "keep"
+WHOLE = "clip"  # the density of one caption per clip
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class ClipCaptions:
     """All captions of a clip, its segments in order and an exact partition of its chunks.
 
     Attributes:
-        ladders: captions made for another density, by that density (``"4s"``, ``"clip"``); each is
-            a partition, too.
+        ladders: captions made for another density, by that density (``"4s"``); each is a
+            partition, too. The meta-caption is the one for whole clips (`all_ladders`).
     """
 
     meta: tuple[Caption, ...]
@@ -71,6 +72,13 @@ class ClipCaptions:
     def chunks(self) -> int:
         return self.segments[-1].b if self.segments else 0
 
+    @property
+    def all_ladders(self) -> dict[str, Segments]:
+        """The ladders, with the meta-caption as that of density ``clip``."""
+        if WHOLE in self.ladders or not self.meta or not self.chunks:
+            return dict(self.ladders)
+        return {**self.ladders, WHOLE: (SegmentCaption(0, self.chunks, self.meta[0]),)}
+
     def check(self, chunks: int) -> None:
         """ValueError unless segments and ladders partition ``[0, chunks)`` exactly."""
         _check("segments", self.segments, chunks)
@@ -79,7 +87,9 @@ class ClipCaptions:
 
     def within(self, chunks: int) -> "ClipCaptions":
         """What ends within so many chunks; the first caption in any case."""
-        ladders = {every: _within(spans, chunks) for every, spans in self.ladders.items()}
+        if chunks >= self.chunks:
+            return self
+        ladders = {every: _within(spans, chunks) for every, spans in self.all_ladders.items()}
         return replace(self, segments=_within(self.segments, chunks), ladders=ladders)
 
     def to_json(self) -> dict[str, Any]:

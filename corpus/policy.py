@@ -15,11 +15,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from corpus.captions import KEEP, Caption
+from corpus.captions import KEEP, WHOLE, Caption
 from corpus.clock import Clock
 from corpus.corruption import Corruption
 
-STORED, CLIP = "stored", "clip"
+STORED, CLIP = "stored", WHOLE
 Every = int | str
 
 
@@ -81,7 +81,7 @@ class Policy(_Model):
     Attributes:
         coarser: how captions of one span become one: ``merge`` joins them (a text equal to its
             neighbour is said once), ``first`` takes the first that has text, ``ladder`` takes the
-            captions that were made for this very density.
+            captions that were made for this very density (that of ``clip``: the meta-caption).
         seed: of the corruption draws.
     """
 

@@ -166,7 +166,7 @@ def _groups(captions: ClipCaptions, width: int) -> list[list[SegmentCaption]]:
 def _ladder(policy: Policy, clock: Clock, captions: ClipCaptions) -> Segments:
     """The captions made for a density, however it is spelt; UserError where there are none."""
     wanted = _density(policy.every, clock)
-    for every, spans in captions.ladders.items():
+    for every, spans in captions.all_ladders.items():
         if _density(every, clock) == wanted:
             return spans
     raise LookupError(policy.every)
@@ -276,7 +276,7 @@ class _Survey:
             try:
                 judged = _ladder(policy, self._clock, captions)
             except LookupError:
-                known = ", ".join(captions.ladders) or "none"
+                known = ", ".join(captions.all_ladders) or "none"
                 raise UserError(
                     f"policy: clip {key} has no captions made for every={policy.every} "
                     f"(ladders: {known}): caption at that density, or let coarser be merge or first"

@@ -65,12 +65,21 @@ def test_a_ladder_may_be_finer_than_what_is_stored() -> None:
         shown(captions, every="1s")
 
 
+def test_the_meta_caption_is_the_ladder_of_whole_clips() -> None:
+    plain = ClipCaptions((Caption("a scene"), Caption("x")), CAPTIONS.segments)
+    assert shown(plain, every="clip", coarser="ladder") == ["a scene"]
+    beginning = plain.within(20)
+    assert beginning.chunks == 16
+    (span,) = bind(Policy(every="clip", coarser="ladder"), CLOCK, [("k", beginning)]).spans("k")
+    assert (span.a, span.b) == (0, 32), "it tells of all, so it cannot stand for less"
+
+
 def test_a_density_without_a_ladder_names_those_there_are() -> None:
     with pytest.raises(UserError, match=r"every=2s \(ladders: 4s, clip\)"):
         shown(CAPTIONS, every="2s", coarser="ladder")
     without = ClipCaptions(CAPTIONS.meta, CAPTIONS.segments)
     index = [("has", CAPTIONS), ("has none", without)]
-    with pytest.raises(UserError, match=r"clip has none .* \(ladders: none\)"):
+    with pytest.raises(UserError, match=r"clip has none .* \(ladders: clip\)"):
         bind(Policy(every="4s", coarser="ladder"), CLOCK, index)
 
 
@@ -159,8 +168,9 @@ def test_a_view_has_no_finer_text_to_give() -> None:
             bind(Policy(every=every), CLOCK, index, Policy(every="clip"))
     with pytest.raises(UserError, match="finer than these shards, a view with every=4s"):
         shown(made, coarse, every="2s")
-    with pytest.raises(UserError, match="ladders: none"):
-        shown(made, coarse, every="clip", coarser="ladder")
+    assert shown(made, coarse, every="clip", coarser="ladder") == ["a scene"]
+    with pytest.raises(UserError, match="ladders: clip"):
+        shown(made, coarse, every="4s", coarser="ladder")
 
 
 # -- whatever the captions are ------------------------------------------------------------------
