@@ -7,7 +7,7 @@ value after the question's schema; text around it, or a text that no one meant, 
 
 import json
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -40,12 +40,12 @@ class Decoding(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    temperature: float = Field(0.0, ge=0, le=2)
-    top_p: float = Field(1.0, gt=0, le=1)
-    repetition_penalty: float = Field(1.0, gt=0, le=2)
-    frequency_penalty: float = Field(0.0, ge=-2, le=2)
-    max_tokens: int = Field(256, ge=1)
-    seed: int = Field(0, ge=0)
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    repetition_penalty: float = Field(default=1.0, gt=0, le=2)
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    max_tokens: int = Field(default=256, ge=1)
+    seed: int = Field(default=0, ge=0)
 
 
 class WordedConfig(BaseModel):
@@ -64,12 +64,12 @@ class WordedConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     model: str = ""
-    fps: float = Field(2.0, gt=0)
-    short_side: int = Field(336, ge=0)
+    fps: float = Field(default=2.0, gt=0)
+    short_side: int = Field(default=336, ge=0)
     before: bool = True
-    most_frames: int = Field(32, ge=1)
+    most_frames: int = Field(default=32, ge=1)
     show: Literal["video", "images"] = "video"
-    script: str = Field("latin", min_length=1)
+    script: str = Field(default="latin", min_length=1)
     decoding: Decoding = Decoding()
     again: Decoding = Decoding(temperature=0.7, top_p=0.9, frequency_penalty=0.5, seed=1)
 
@@ -107,26 +107,30 @@ def pieces(request: CaptionRequest, show: str) -> list[Piece]:
     of a video's own."""
     found: list[Piece] = []
     for shown in (request.before, request.shown):
-        if len(shown.times):
-            found += _as_video(shown) if show == "video" and _even(shown) else _as_images(shown)
+        even = _evenly_spaced(shown.times) if show == "video" else 0
+        if even > 1:
+            found += _as_video(shown, even)
+        found += _as_images(shown, even if even > 1 else 0)
     return [*found, request.prompt]
 
 
-def _even(shown: Shown) -> bool:
-    steps = np.diff(shown.times)
-    return len(steps) > 0 and bool(np.allclose(steps, steps[0], rtol=1e-3))
+def _evenly_spaced(times: Sequence[float]) -> int:
+    """How many pictures from the first on have one distance: the last may be nearer."""
+    steps = np.diff(times)
+    odd = np.flatnonzero(~np.isclose(steps, steps[:1], rtol=1e-3))
+    return int(odd[0]) + 1 if len(odd) else len(times)
 
 
-def _as_video(shown: Shown) -> list[Piece]:
-    first, last, count = shown.times[0], shown.times[-1], len(shown.times)
+def _as_video(shown: Shown, count: int) -> list[Piece]:
+    first, last = shown.times[0], shown.times[count - 1]
     step = (last - first) / (count - 1)
     told = f"{count} frames from {_spoken(first)} s to {_spoken(last)} s, one every"
-    return [f"{told} {_spoken(step)} s:\n", Moving(shown.frames, 1 / step), "\n"]
+    return [f"{told} {_spoken(step)} s:\n", Moving(shown.frames[:count], 1 / step), "\n"]
 
 
-def _as_images(shown: Shown) -> list[Piece]:
+def _as_images(shown: Shown, start: int) -> list[Piece]:
     found: list[Piece] = []
-    for frame, time in zip(shown.frames, shown.times, strict=True):
+    for frame, time in zip(shown.frames[start:], shown.times[start:], strict=True):
         found += [f"Frame at {_spoken(time)} s:\n", Still(frame), "\n"]
     return found
 
