@@ -58,17 +58,25 @@ class View:
         Args:
             key: the clip, as the index called it.
         """
-        spans = seen(self.policy, self.clock, self.width, stored)
-        shown = (self._damaged(key, place, span) for place, span in enumerate(spans))
         meta = (replace(one, verdict=KEEP) for one in meta_captions(self.policy, stored)[:1])
-        return ClipCaptions(tuple(meta), tuple(shown))
+        named = (
+            span if span.segment_id else replace(span, segment_id=segment_id(key, span.a, span.b))
+            for span in self.segments(key, stored)
+        )
+        return ClipCaptions(tuple(meta), tuple(named))
+
+    def segments(self, key: str, stored: ClipCaptions) -> Segments:
+        """The spans alone; ids of those that are not stored segments are left empty."""
+        spans = seen(self.policy, self.clock, self.width, stored)
+        if not self.corruptions:
+            return spans
+        return tuple(self._damaged(key, place, span) for place, span in enumerate(spans))
 
     def _damaged(self, key: str, place: int, span: SegmentCaption) -> SegmentCaption:
-        name = span.segment_id or segment_id(key, span.a, span.b)
         if (key, place) not in self.corruptions:
-            return replace(span, segment_id=name)
+            return span
         text, kind = self.corruptions[key, place]
-        return replace(span, caption=Caption(text, corruption=kind), segment_id=name)
+        return replace(span, caption=Caption(text, corruption=kind))
 
 
 def ready(policy: Policy, clock: Clock, index: Index, made_with: Policy | None = None) -> View:
@@ -113,7 +121,7 @@ class BoundPolicy:
         """Text per span of one clip: an exact partition of its chunks, in order."""
         return tuple(
             TextSpan(span.a, span.b, span.caption.text, span.caption.corruption or None)
-            for span in self.captions(key).segments
+            for span in self.view.segments(key, self.stored[key])
         )
 
 
@@ -222,7 +230,7 @@ def _said(
     caption = segment.caption
     verdict = keep.judge(caption)
     if verdict == KEEP or keep.rejected == "keep":
-        return replace(caption, verdict=KEEP)
+        return caption if caption.verdict == KEEP else replace(caption, verdict=KEEP)
     instead = fallback(segment) if keep.rejected == "fallback" else None
     if instead is not None:
         return replace(instead, verdict=KEEP)

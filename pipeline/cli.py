@@ -291,6 +291,34 @@ def report(
 
 
 @app.command()
+def shard(
+    corpus: Corpus,
+    name: Annotated[
+        str | None, typer.Option(help="Of the new set; the same as --set shards.name=NAME.")
+    ] = None,
+    overrides: Set = None,
+) -> None:
+    """Write stored captions as one more shard set: a view by density, quality or damage.
+
+    Nothing is decoded, encoded or captioned; the main shards stay as they are.
+
+    Examples:
+
+    * `tv2tv shard corpus/ --name coarse --set policy.every=4s`
+
+    * `tv2tv shard corpus/ --name strict --set policy.keep.at_least.grounding=0.25`
+    """
+    from pipeline.views.shard import shard as make_view
+
+    console = Console()
+    made = make_view(corpus, overrides or (), name, lambda text: _say(console, text))
+    unchanged = "" if made.rewritten else " (unchanged)"
+    _say(console, f"{made.samples} clips: {made.shards.place()}{unchanged}")
+    if made.waiting:
+        _say(console, f"{made.waiting} records wait, and are not in it: `tv2tv run` goes on")
+
+
+@app.command()
 def train(
     config: Annotated[
         str, typer.Argument(help="A YAML file, or the name of one in configs/.", show_default=False)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from corpus.errors import UserError
 from corpus.layout import Layout
@@ -26,6 +27,16 @@ class Plan:
     @property
     def tables(self) -> list[Table]:
         return [Table.of(self.layout, stage) for stage in self.stages]
+
+    def header(self) -> dict[str, Any]:
+        """What a shard manifest says of its making: only what can change a byte, and no paths."""
+        identities = {stage.name: stage.identity() for stage in self.stages}
+        return {
+            "clock": self.recipe.clock.clock().to_json(),
+            "codec": identities["latents"]["codec"],
+            "recipe": {"name": self.recipe.name, "seed": self.recipe.seed, "stages": identities},
+            "fingerprints": {stage.name: stage.fingerprint for stage in self.stages},
+        }
 
 
 @dataclass(frozen=True)

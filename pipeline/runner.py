@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from corpus import layout
 from corpus.errors import UserError
@@ -265,22 +264,11 @@ def _finish(plan: Plan, finished: Finished, lock: Lock) -> tuple[Store | None, b
     folder = _shards_folder(plan)
     if not finished and not folder.names():
         return None, False
-    return folder, stage.run(finished, folder, _header(plan), lock.check)
+    return folder, stage.run(finished, folder, plan.header(), lock.check)
 
 
 def _shards_folder(plan: Plan) -> Store:
     return plan.layout.shards(plan.recipe.model_dump()["shards"]["name"])
-
-
-def _header(plan: Plan) -> dict[str, Any]:
-    """What a shard manifest says of its making: only what can change a byte, and no paths."""
-    identities = {stage.name: stage.identity() for stage in plan.stages}
-    return {
-        "clock": plan.recipe.clock.clock().to_json(),
-        "codec": identities["latents"]["codec"],
-        "recipe": {"name": plan.recipe.name, "seed": plan.recipe.seed, "stages": identities},
-        "fingerprints": {stage.name: stage.fingerprint for stage in plan.stages},
-    }
 
 
 def _replaced(plan: Plan) -> str | None:
@@ -291,7 +279,7 @@ def _replaced(plan: Plan) -> str | None:
         name, stages = before["name"], dict(before["stages"])
     except (UserError, LookupError, TypeError, ValueError):
         return None  # nothing that anybody could read
-    now = json.loads(json.dumps(_header(plan)["recipe"]))
+    now = json.loads(json.dumps(plan.header()["recipe"]))
     changed = [stage for stage, settings in now["stages"].items() if stages.get(stage) != settings]
     if name == now["name"] and not changed:
         return None

@@ -1,0 +1,1 @@
+"""Views: shard sets that show stored captions in another way."""
