@@ -34,8 +34,8 @@ from pydantic import Field, field_validator
 import vlm_prompts
 from corpus.errors import UserError
 from corpus.rows import Level, Outcome, Row
-from stages.captioning.asking import Asker, Said, Spans, over
-from stages.captioning.backend import OK, CaptionAnswer, CaptionBackend, CaptionRequest
+from stages.captioning.asking import Asker, Said, Spans, added, over
+from stages.captioning.backend import OK, CaptionAnswer, CaptionBackend, CaptionRequest, Detail
 from stages.captioning.canaries import Canaries, Flight
 from stages.captioning.chains import Chain, Load, converse
 from stages.captioning.given import NO_CAPTION, GivenBackend, GivenConfig
@@ -101,9 +101,10 @@ _CAPTION = [
     pa.field("width", pa.int32()),  # pixels of these frames
     pa.field("height", pa.int32()),
     pa.field("tries", pa.int32()),
-    pa.field("tokens_in", pa.int64()),  # of all tries; so the next two
+    pa.field("tokens_in", pa.int64()),  # of all tries; so the next ones
     pa.field("tokens_out", pa.int64()),
     pa.field("seconds", pa.float64()),
+    pa.field("cost", pa.float64()),
 ]
 _STEP = [pa.field("every", pa.string()), pa.field("a", pa.int32()), pa.field("b", pa.int32())]
 
@@ -136,6 +137,7 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
         self._canaries = Canaries(self.backend, config.canaries if self.prompt else 0.0)
         self._flight = Flight()
         self._load = Load()
+        self._spent = Detail()
         self._counts = Counter[str]()
         self._kept: dict[str, list[Row]] = {}
 
@@ -195,9 +197,10 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
         return [rows[key] for key in keys]
 
     def told(self) -> dict[str, Any]:
-        found = {**asdict(self._load), **self._counts, "limit": self.backend.limit}
+        spent = {name: n for name, n in asdict(self._spent).items() if name != "seconds"}
+        found = {**asdict(self._load), **spent, **self._counts, "limit": self.backend.limit}
         canaries = {"canaries": self._canaries.told()} if self.prompt else {}
-        self._load, self._counts = Load(), Counter()
+        self._load, self._spent, self._counts = Load(), Detail(), Counter()
         return {**found, **canaries} if found["asks"] else {}
 
     def advance(self, record: Record, rows: Sequence[Row]) -> list[Record]:
@@ -257,8 +260,7 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
     def _heard(self, request: CaptionRequest, answer: CaptionAnswer, reason: str | None) -> None:
         self._flight.hear(answer)
         self._counts["answers"] += 1
-        self._counts["tokens_in"] += answer.detail.tokens_in
-        self._counts["tokens_out"] += answer.detail.tokens_out
+        self._spent = added(self._spent, answer.detail)
         self._counts["again"] += request.sampling == self.backend.again
 
     # -- telling --------------------------------------------------------------------------------

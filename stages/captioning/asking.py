@@ -6,7 +6,7 @@ once, and each is a chain of one.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -108,7 +108,7 @@ class Asker:
                 request = replace(request, sampling=self.backend.again)
                 answer = yield request
                 reason = self._judge(request, answer)
-                tries, spent = 2, _sum(spent, answer.detail)
+                tries, spent = 2, added(spent, answer.detail)
             said.append(self._said((a, b), request, answer, reason, tries, spent))
             before = (a, b)
         return said
@@ -181,6 +181,7 @@ class Asker:
             "tokens_in": spent.tokens_in,
             "tokens_out": spent.tokens_out,
             "seconds": spent.seconds,
+            "cost": spent.cost,
         }
         told = answer.status, answer.text, answer.message
         return Said(*chunks, *told, reason, accepted, columns)
@@ -197,7 +198,6 @@ def over(value: Any) -> Chain:
     return value
 
 
-def _sum(one: Detail, two: Detail) -> Detail:
-    return Detail(
-        one.tokens_in + two.tokens_in, one.tokens_out + two.tokens_out, one.seconds + two.seconds
-    )
+def added(one: Detail, two: Detail) -> Detail:
+    """What both took."""
+    return Detail(*(a + b for a, b in zip(astuple(one), astuple(two), strict=True)))

@@ -62,8 +62,12 @@ class Sight:
         return tuple(self.shown(a, b) for a, b in segments) if self._view.parts else ()
 
     def _indices(self, a: int, b: int) -> list[int]:
-        step = self._clock.frames_per_chunk
-        return sorted({*range(step * a, step * b, self._stride), step * b})
+        start, end = (self._clock.frames_per_chunk * chunk for chunk in (a, b))
+        stride = self._stride
+        if self._view.most:  # the fewest whole strides: frames stay evenly spaced
+            while 1 + len(range(start, end, stride)) > max(2, self._view.most):
+                stride += self._stride
+        return sorted({*range(start, end, stride), end})
 
     def _decode(self, path: Path, indices: list[int]) -> Frames:
         frames = read_video(path, indices)

@@ -3,13 +3,13 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from asked import CHUNKS, Scripted, clip, say_what_is_shown
+from asked import CHUNKS, Reply, Scripted, clip, say_what_is_shown
 
 from corpus.clock import Clock
 from corpus.errors import UserError
@@ -25,10 +25,15 @@ from stages.stage import Context
 Make = Callable[..., tuple[CaptionsStage, Scripted]]
 
 
+AGAIN = {"temperature": 0.7, "seed": 1}
+
+
 class Drawn(Scripted):
     """A backend whose second try decodes otherwise."""
 
-    again: ClassVar[dict[str, Any]] = {"temperature": 0.7, "seed": 1}
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply)
+        self.again = AGAIN
 
 
 def asked(backend: Scripted) -> list[CaptionRequest]:
@@ -51,7 +56,7 @@ def test_what_is_no_caption_is_asked_once_more_with_other_decoding(
     twice = rows[2].columns
     assert (twice["tries"], twice["tokens_in"], twice["tokens_out"]) == (2, 200, 14)
     assert twice["seconds"] == 1.0 and twice["text"] == "said 1"
-    assert twice["sampling"] == sampling_id(Drawn.again) != rows[1].columns["sampling"]
+    assert twice["sampling"] == sampling_id(AGAIN) != rows[1].columns["sampling"]
     assert [row.columns["tries"] for row in rows] == [1, 1, 2, 1]
     first, second = [one for one in asked(backend) if one.start == 1.0 and one.kind == "segment"]
     assert (first.prompt, first.shown, first.previous) == (
@@ -59,7 +64,7 @@ def test_what_is_no_caption_is_asked_once_more_with_other_decoding(
         second.shown,
         second.previous,
     )
-    assert second.sampling == Drawn.again and twice["binding"] == second.id != first.id
+    assert second.sampling == AGAIN and twice["binding"] == second.id != first.id
     assert asked(backend)[-1].previous == "said 1"  # the second try is as good as a first
     told = stage.told()
     assert told["again"] == 1 and told["answers"] == 5 and told["tokens_out"] == 35
@@ -75,7 +80,7 @@ def test_the_binding_is_made_of_the_decoding_that_was_really_used(
 
     stage, backend = scripted(reply, kind=Drawn)
     (rows,) = stage.process([clip(media, 1)])
-    sampled = [one for one in asked(backend) if one.sampling == Drawn.again]
+    sampled = [one for one in asked(backend) if one.sampling == AGAIN]
     assert {row.columns["binding"] for row in rows} == {one.id for one in sampled}
     as_if_first = binding("", "", backend.model, backend.sampling)
     assert as_if_first not in {row.columns["binding"] for row in rows}
@@ -84,7 +89,7 @@ def test_the_binding_is_made_of_the_decoding_that_was_really_used(
 def test_a_second_failure_rejects_and_breaks_the_chain(media: Media, scripted: Make) -> None:
     def reply(request: CaptionRequest) -> CaptionAnswer:
         if request.kind == "segment" and request.start == 1.0:
-            again = request.sampling == Drawn.again
+            again = request.sampling == AGAIN
             return request.answer("degenerate" if again else "truncated", "la la la")
         return request.answer("ok", "fine")
 
@@ -110,7 +115,7 @@ def test_nothing_is_asked_again_where_that_cannot_help(
 
 def test_an_empty_answer_is_asked_again(media: Media, scripted: Make) -> None:
     def reply(request: CaptionRequest) -> CaptionAnswer:
-        return request.answer("ok", "now" if request.sampling == Drawn.again else " ")
+        return request.answer("ok", "now" if request.sampling == AGAIN else " ")
 
     stage, _ = scripted(reply, kind=Drawn)
     (rows,) = stage.process([clip(media, 1)])
@@ -259,6 +264,22 @@ def test_a_segment_shorter_than_the_view_still_shows_how_it_ends(media: Media) -
     assert sight.shown(4, 5).times == (1.0, 1.25)
     assert sight.shown(4, 7).times == (1.0, 1.5, 1.75)
     assert [int(frame.mean()) for frame in sight.shown(4, 5).frames] == [56, 60]
+
+
+def test_a_long_stretch_is_shown_in_fewer_frames_evenly(media: Media) -> None:
+    one = clip(media, 1)
+    path = media.path(one["clip"])
+    for most, times in (
+        (0, tuple(i / 4 for i in range(13))),
+        (13, tuple(i / 4 for i in range(13))),
+        (12, (0, 0.5, 1, 1.5, 2, 2.5, 3)),
+        (5, (0, 0.75, 1.5, 2.25, 3)),
+        (4, (0, 1, 2, 3)),
+        (1, (0, 3)),
+    ):
+        sight = Sight(path, Clock(), [(0, 12), (0, 4)], View(fps=4, most=most))
+        assert sight.shown(0, 12).times == times
+        assert len(sight.shown(0, 4).times) <= max(most or 5, 2)
 
 
 def test_motion_and_given_take_no_time_into_their_tables(media: Media) -> None:
