@@ -24,6 +24,7 @@ from pipeline.pages.activity import draw as activity_lanes
 from pipeline.pages.activity import read_activity, verdict
 from pipeline.pages.charts import LEGEND, Chart, draw, of_values
 from pipeline.pages.clip_cards import card, render, style
+from pipeline.pages.densities import densities
 from pipeline.pages.html import environment
 from pipeline.pages.rejects import rejects
 from pipeline.pages.thumbnails import Thumbnails
@@ -98,6 +99,7 @@ def page(status: Status, clips: int) -> str:
             activity=activity,
             lanes=activity_lanes(activity),
             bound=verdict(activity),
+            densities=densities(status.plan, status.listing),
             charts=[(chart, draw(chart)) for chart in charts(status, clock)],
             rejects=rejects(status, Thumbnails()),
             shown=len(shown),
