@@ -12,11 +12,17 @@ A prompt is a Markdown file::
     # clip                 asks for the caption of a whole clip
     # first                for a clip's first segment
     # next                 for a later one, after an accepted caption
-    # unchained            for a later one, after a rejected caption
+    # unchained            for a later one, after a rejected caption or where captions build on
+                           nothing
+    # look                 any other section is a piece: ``{look}`` in the four stands for it
 
 Each section may use the placeholders that `PLACEHOLDERS` allows it; ``{{`` and ``}}`` are braces.
+Advice that all prompts share lies in ``pieces/``: ``{style}`` and ``{answer}`` stand for it, unless
+a file has pieces of these names itself. What pieces hold is put in when a prompt is read, so it is
+part of what is asked, fingerprinted and shown like any other word of it.
 """
 
+import json
 import re
 import string
 from collections.abc import Mapping
@@ -31,6 +37,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from corpus.errors import UserError
 
 FOLDER = Path(__file__).parent
+PIECES = FOLDER / "pieces"
 PLACEHOLDERS: Mapping[str, frozenset[str]] = {
     "clip": frozenset({"duration"}),
     "first": frozenset({"start", "end", "duration"}),
@@ -38,6 +45,7 @@ PLACEHOLDERS: Mapping[str, frozenset[str]] = {
     "unchained": frozenset({"start", "end", "duration"}),
 }
 _SECTION = re.compile(r"^# +(\w+) *$", re.MULTILINE)
+_PIECE = re.compile(r"(?<!\{)\{(\w+)\}(?!\})")
 
 
 class _Front(BaseModel):
@@ -58,7 +66,7 @@ class Prompt:
         purpose: what it is for.
         output: JSON schema of the answer.
         must_not: what captions must not do.
-        sections: template per section name.
+        sections: template per section name, pieces put in.
     """
 
     id: str
@@ -120,15 +128,45 @@ def parse(text: str, where: str) -> Prompt:
     if pieces[0].strip():
         raise UserError(f"prompt {where}: text before the first section: {pieces[0].strip()[:60]}")
     names, bodies = pieces[1::2], [body.strip() for body in pieces[2::2]]
-    if sorted(names) != sorted(PLACEHOLDERS):
+    asked = [name for name in names if name in PLACEHOLDERS]
+    if sorted(asked) != sorted(PLACEHOLDERS) or len(set(names)) != len(names):
         raise UserError(
             f"prompt {where}: needs the sections {', '.join(PLACEHOLDERS)}, each once; "
             f"found {', '.join(names) or 'none'}"
         )
-    for name, body in zip(names, bodies, strict=True):
+    found = dict(zip(names, bodies, strict=True))
+    own = {name: body for name, body in found.items() if name not in PLACEHOLDERS}
+    _check_pieces(own, found, where)
+    sections = {name: _filled(found[name], {**shared(), **own}) for name in asked}
+    for name, body in sections.items():
         _check(name, body, where)
-    sections = dict(zip(names, bodies, strict=True))
     return Prompt(front.id, front.version, front.purpose, front.output, front.must_not, sections)
+
+
+@cache
+def shared() -> Mapping[str, str]:
+    """Pieces that every prompt may use, by name."""
+    return {path.stem: path.read_text(encoding="utf-8").strip() for path in PIECES.glob("*.md")}
+
+
+def _filled(body: str, pieces: Mapping[str, str]) -> str:
+    """A section with its pieces."""
+    return _PIECE.sub(lambda found: pieces.get(found[1], found[0]), body)
+
+
+def _check_pieces(own: Mapping[str, str], sections: Mapping[str, str], where: str) -> None:
+    known = set[str]().union(*PLACEHOLDERS.values())
+    used = {name for body in sections.values() for name in _PIECE.findall(body)}
+    for name, body in own.items():
+        if name in known:
+            raise UserError(f"prompt {where}: {name} is a placeholder, so no section can be it")
+        if name not in used:
+            raise UserError(
+                f"prompt {where}: section {name} is none of {', '.join(PLACEHOLDERS)}, "
+                f"and none of them holds {{{name}}}"
+            )
+        if set(_PIECE.findall(body)) & {*own, *shared()}:
+            raise UserError(f"prompt {where}: section {name}: a piece cannot hold a piece")
 
 
 def _check(name: str, body: str, where: str) -> None:
@@ -145,6 +183,19 @@ def _check(name: str, body: str, where: str) -> None:
             f"prompt {where}, section {name}: {sorted(unknown)} are no placeholders, "
             f"there are {sorted(PLACEHOLDERS[name])}; a literal brace is written twice"
         )
+
+
+def example(prompt: Prompt) -> str:
+    """All that a prompt says, about a made-up clip: for people, and to see what an edit changed."""
+    values = {"start": 2.0, "end": 4.5, "duration": 2.5, "previous": "A dog runs to the left."}
+    first = {**values, "start": 0.0, "end": 2.5}
+    parts = [prompt.name, prompt.purpose]
+    parts += [f"must not {one}" for one in prompt.must_not]
+    parts.append(f"answers after the schema {json.dumps(prompt.output, sort_keys=True)}")
+    for name in PLACEHOLDERS:
+        told = prompt.render(name, **(first if name == "first" else values))
+        parts.append(f"\n[{name}]\n{told}")
+    return "\n".join(parts) + "\n"
 
 
 def _fields(template: str) -> set[str]:

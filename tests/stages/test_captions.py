@@ -88,7 +88,7 @@ def test_each_question_builds_on_the_last_accepted_caption(media: Media, scripte
     (rows,) = stage.process([one])
     asked = [request for batch in backend.asked for request in batch]
     assert [request.previous for request in asked] == [None, None, "grey 56 at 1", None]
-    assert 'Up to 1 s this was said: "grey 56 at 1"' in asked[2].prompt
+    assert 'Up to 1 s this was said of a shot: "grey 56 at 1"' in asked[2].prompt
     assert "was said" not in asked[3].prompt and "from 2 s to 3 s" in asked[3].prompt
     assert [(row.outcome, row.reason) for row in rows] == [
         ("ok", None),
@@ -141,7 +141,7 @@ def test_rejected_segments_keep_their_place(media: Media, scripted: Make) -> Non
     assert [s.caption.verdict for s in captions.segments] == ["no_verdict", "blocked", "no_verdict"]
     assert [s.segment_id for s in captions.segments] == [s["segment_id"] for s in one["segments"]]
     assert captions.meta[0].text == "grey 88 at 3"
-    assert captions.meta[0].prompt == "generic/1" and captions.meta[0].model == "scripted/1"
+    assert captions.meta[0].prompt == "generic/2" and captions.meta[0].model == "scripted/1"
     bindings = {s.caption.binding for s in captions.segments} | {captions.meta[0].binding}
     assert len(bindings) == 4 and all(bindings)
 
@@ -226,7 +226,7 @@ def test_prompt_and_model_decide_the_fingerprint(
     first = stage.fingerprint
     text = (captions_module.vlm_prompts.FOLDER / "generic.md").read_text()
     path = tmp_path / "other.md"
-    path.write_text(text.replace("Write plain present", "Write simple present"))
+    path.write_text(text.replace("what starts to happen", "what begins"))
     config = CaptionsConfig(backend="scripted", prompt=str(path))
     assert CaptionsStage(config, stage.context).fingerprint != first
     path.write_text(text)

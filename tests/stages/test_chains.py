@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pytest
 
@@ -111,7 +110,10 @@ def test_a_backend_that_takes_one_question_opens_one_clip_at_a_time_in_this_thre
 
     class One(DirectBackend):
         model, prompt, view = "one/1", "one/1", View(fps=0)
-        sampling: ClassVar[dict[str, Any]] = {}
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.sampling = {}
 
         def reply(self, request: CaptionRequest) -> CaptionAnswer:
             log.append(request.prompt)

@@ -4,7 +4,9 @@ import pytest
 
 import vlm_prompts
 from corpus.errors import UserError
+from stages.measures import text_rules
 
+GOLDEN = Path(__file__).parent / "golden"
 TEXT = """---
 id: mine
 version: "3"
@@ -33,6 +35,56 @@ def test_what_ships_can_be_asked(name: str) -> None:
     assert "A red car stops." not in asked["unchained"] and "2.5 seconds" in asked["clip"]
     assert all('{"caption": "..."}' in text or "JSON" not in text for text in asked.values())
     assert prompt.output["required"] == ["caption"]
+
+
+@pytest.mark.parametrize("name", vlm_prompts.available())
+def test_what_ships_says_what_it_said(name: str) -> None:
+    """A changed text is a new version. What is asked now: `tv2tv prompt show NAME`."""
+    told = vlm_prompts.example(vlm_prompts.load(name))
+    assert told == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def test_every_kind_of_film_that_matters_has_a_prompt_of_its_own() -> None:
+    names = vlm_prompts.available()
+    assert set(names) >= {*("generic", "sport", "cooking", "instructional", "driving", "gameplay")}
+    assert {path.stem for path in GOLDEN.glob("*.txt")} == set(names)
+    asked = [vlm_prompts.load(name).sections["next"] for name in names]
+    assert len(set(asked)) == len(asked)
+
+
+@pytest.mark.parametrize("name", vlm_prompts.available())
+def test_what_ships_does_not_say_itself_what_captions_must_not(name: str) -> None:
+    """Models copy the words of their prompt: none of them may be a hedge."""
+    prompt = vlm_prompts.load(name)
+    values = {"start": 2.0, "end": 4.5, "duration": 2.5, "previous": "A red car stops."}
+    for section in vlm_prompts.PLACEHOLDERS:
+        assert text_rules.plain(prompt.render(section, **values)) == 1
+
+
+def test_pieces_are_put_in_and_belong_to_what_is_asked() -> None:
+    text = TEXT.replace("{{json}}", "{{json}} {style} {mine}") + "# mine\nFrom {duration}, {{x}}.\n"
+    prompt = vlm_prompts.parse(text, "mine.md")
+    style = vlm_prompts.shared()["style"]
+    assert style in prompt.sections["clip"]
+    assert prompt.render("clip", duration=4.0) == f"All 4 s as {{json}} {style} From 4, {{x}}.."
+    assert set(prompt.sections) == set(vlm_prompts.PLACEHOLDERS)
+    own = vlm_prompts.parse(text + "# style\nTerse.\n", "mine.md")
+    assert "Terse." in own.sections["clip"] and style not in own.sections["clip"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("# mine\nNot used.\n", "none of them holds {mine}"),
+        ("# previous\nx\n", "previous is a placeholder"),
+        ("# look\nA {style}.\n", "a piece cannot hold a piece"),
+        ("# look\nA {previous}.\n", r"section clip: \['previous'\] are no placeholders"),
+    ],
+)
+def test_a_piece_that_cannot_work_is_refused(more: str, message: str) -> None:
+    text = TEXT if "mine" in more or "previous\n" in more else TEXT.replace("All", "{look} All")
+    with pytest.raises(UserError, match=message):
+        vlm_prompts.parse(text + more, "mine.md")
 
 
 def test_rendering_inserts_values_and_nothing_else() -> None:
