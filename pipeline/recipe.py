@@ -38,6 +38,7 @@ ROW_STAGES = {
     "segments": "stages.segments:SegmentsStage",
     "captions": "stages.captions:CaptionsStage",
     "scores": "stages.scores:ScoresStage",
+    "comparisons": "stages.comparisons:ComparisonsStage",
     "verdicts": "stages.verdicts:VerdictsStage",
     "latents": "stages.latents:LatentsStage",
 }

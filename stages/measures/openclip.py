@@ -77,6 +77,12 @@ class ImageTextModel:
         """What cosines are multiplied with before a softmax compares them, as in training."""
         return float(self._model.logit_scale.detach().exp())
 
+    @property
+    def side(self) -> int:
+        """Pixels of the square pictures that it takes."""
+        size = self._model.visual.image_size
+        return int(size if isinstance(size, int) else min(size))
+
     def pictures(self, frames: Iterable[NDArray[np.uint8]]) -> Embedded:
         """Unit vectors (N, D) of uint8 (H, W, 3) RGB frames."""
         with torch.inference_mode():

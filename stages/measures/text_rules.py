@@ -2,15 +2,19 @@
 
 Every rule gives a number of which more is better, so that one kind of threshold (`at_least`) serves
 them all, here and in a loader's policy. Two are two-sided: ``words`` and ``claims_per_second``.
+Whether many clips have the same text is told by `stages.comparisons`, which sees them all.
 
 The caption chain is conditioned only on texts that pass `acceptable`. Its limits are fixed and
-belong to `VERSION`: thresholds of verdicts may move without asking a model anything again.
+belong to `VERSION`: thresholds of verdicts may move without asking a model anything again, and
+rules may be added to the others (`SCORES_VERSION`) without touching a chain.
 """
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
-VERSION = "1"
+VERSION = "2"
+SCORES_VERSION = "2"
 LEAST_VARIETY = 0.3
 LEAST_SECONDS = 1.0  # over which claims are counted: one chunk may well have three actions
 MOST_WORDS = 200
@@ -24,6 +28,7 @@ _HEDGES = re.compile(
     r"(?:the|this|these) (?:image|photo|frame|video|clip|segment)s? "
     r"(?:shows?|depicts?|captures?|features?|begins?|starts?|ends?)|"
     r"previous (?:caption|segment|frame|clip)s?|"
+    r"(?:we|you|one) (?:can )?(?:now )?sees?|(?:the|a) viewers?|can be seen|"
     r"as an ai|i (?:can|can't|cannot|am|'m)|i'm sorry|unable to)\b",
     re.IGNORECASE,
 )
@@ -33,6 +38,24 @@ _NO_CHANGE = re.compile(
     r"does not (?:change|move)|unchanged)\b",
     re.IGNORECASE,
 )
+_QUOTED = re.compile(
+    r"[\"“„«][^\"“”„«»]*[\"”“»]|"
+    r"\b(?:(?:captions?|subtitles?|text|title|sign|banner|screen)(?: on (?:the )?screen)? "
+    r"(?:reads?|says?)|(?:read|say)ing)\b[^.;!?]*",
+    re.IGNORECASE,
+)
+# Words that hardly any other language of the same writing has, and that few sentences go without.
+_COMMON = {
+    "en": "the and of with is are its his her their while from into over then that this",
+    "de": "der die das und ist sind ein eine einen einem mit von zum zur auf nach während sich",
+    "fr": "le les des et est sont une avec dans sur vers pendant puis qui du au aux il elle",
+    "es": "el los las y es son una con por hacia mientras luego que del al su está",
+    "it": "il gli della e è sono una con verso mentre poi che del nel suo sta",
+    "pt": "o os as e é são uma com para enquanto depois que do da no na está",
+    "nl": "het een en zijn met van naar terwijl dan op wordt aan hij zij door",
+}
+_LANGUAGES = {code: frozenset(words.split()) for code, words in _COMMON.items()}
+LANGUAGES = tuple(_LANGUAGES)
 _CLAUSE = re.compile(r"[.;:!?,]|\b(?:and|then|while|as|before|after|until)\b", re.IGNORECASE)
 
 
@@ -78,14 +101,51 @@ def script(text: str, wanted: str) -> float:
     return len(ours) / len(letters) if letters else 1.0
 
 
-def scores(text: str, before: str | None, seconds: float, wanted: str) -> dict[str, float]:
-    """All rules on one caption.
+def language(text: str, wanted: str) -> float:
+    """Share that speaks for a language (one of `LANGUAGES`) among words that tell one, 0 to 1.
+
+    A word that the wanted language has, too, speaks for it. 1 for a text without such words, like
+    that of an action label.
+    """
+    found = words(text)
+    ours = sum(word in _LANGUAGES[wanted] for word in found)
+    known = sum(any(word in each for each in _LANGUAGES.values()) for word in found)
+    return ours / known if known else 1.0
+
+
+def own_words(text: str) -> float:
+    """Share of words that are neither in quotes nor said to be read off the screen, 0 to 1."""
+    total = len(words(text))
+    return len(words(_QUOTED.sub(" ", text))) / total if total else 1.0
+
+
+def uncopied(text: str, spoken: Sequence[str]) -> float:
+    """Share of word triples that no subtitle of the same stretch has, 0 to 1.
+
+    A text of one or two words counts as one turn of speech.
+    """
+    ours = _turns(words(text))
+    theirs = set(_turns(words(" ".join(spoken)), min(3, len(words(text)) or 3)))
+    return sum(turn not in theirs for turn in ours) / len(ours) if ours else 1.0
+
+
+def _turns(found: Sequence[str], length: int = 3) -> list[tuple[str, ...]]:
+    length = max(1, min(length, len(found)))
+    return [tuple(found[i : i + length]) for i in range(len(found) - length + 1)] if found else []
+
+
+def scores(
+    text: str, before: str | None, seconds: float, wanted: str, tongue: str | None = None
+) -> dict[str, float]:
+    """All rules on one caption that need nothing but captions.
 
     Args:
         before: text of the segment before, None where there is none.
         seconds: length of the segment.
         wanted: script of the language it should be in.
+        tongue: that language, one of `LANGUAGES`; None where it is another one.
     """
+    told = {"language": language(text, tongue)} if tongue else {}
     return {
         "words": float(len(words(text))),
         "plain": plain(text),
@@ -93,6 +153,8 @@ def scores(text: str, before: str | None, seconds: float, wanted: str) -> dict[s
         "new": new(text, before),
         "change": change(text),
         "script": script(text, wanted),
+        **told,
+        "own_words": own_words(text),
         "claims_per_second": claims(text) / max(seconds, LEAST_SECONDS),
     }
 

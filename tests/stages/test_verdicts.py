@@ -108,7 +108,8 @@ def test_every_text_has_every_score_and_all_are_finite(
     text: str, before: str | None, seconds: float
 ) -> None:
     scores = text_rules.scores(text, before, seconds, "latin")
-    names = {"words", "plain", "variety", "new", "change", "script", "claims_per_second"}
+    names = {*("words", "plain", "variety", "new", "change"), "script", "own_words"}
+    names |= {"claims_per_second"}
     assert set(scores) == names
     assert all(np.isfinite(value) and value >= 0 for value in scores.values())
 
@@ -160,7 +161,8 @@ def test_defaults_judge_only_the_scores_that_are_in_use() -> None:
     assert judge(seen, VerdictsConfig())[0] == "keep"
     assert judge(seen, VerdictsConfig(at_least={"contrast": 0.2}))[0] == "low_contrast"
     assert judge(seen, VerdictsConfig(at_least={"words": 1}))[0] == "no_score"  # it was asked for
-    assert {*AT_LEAST, *AT_MOST} <= scored(GOOD).keys()  # so none of them is ever left out
+    asked_for = {"language", "uncopied"}  # by settings that say in which tongue, and of subtitles
+    assert {*AT_LEAST, *AT_MOST} - asked_for <= scored(GOOD).keys()  # so none is ever left out
 
 
 def test_weights_that_nothing_uses_are_refused() -> None:
