@@ -92,7 +92,10 @@ class ScoresConfig(StageConfig):
                 f"checks: backend {self.checks.backend} cannot be asked anything: name one that "
                 f"can ({', '.join(sorted(set(BACKENDS) - set(MUTE)))}), or take checks from use"
             )
-        strange = self.checks.model_fields_set - {"backend"} - {self.checks.backend}
+        # A run's recipe.yaml holds every value: what is as by default was not asked for.
+        usual, own = CaptionsConfig(), {"backend", self.checks.backend}
+        told = self.checks.model_fields_set - own
+        strange = {name for name in told if getattr(self.checks, name) != getattr(usual, name)}
         if strange:
             raise ValueError(
                 f"checks: {', '.join(sorted(strange))} mean nothing here: checks have a backend, "
