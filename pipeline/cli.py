@@ -21,6 +21,7 @@ from corpus.layout import TOOL_VERSION
 from pipeline.faults import RunError
 from pipeline.ledger.conservation import ConservationError, Counts
 from pipeline.ledger.endings import Ending, lines
+from pipeline.prompting.commands import app as prompts
 
 app = typer.Typer(
     name="tv2tv",
@@ -34,6 +35,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(prompts, name="prompt")
 DEBUG = "--debug"
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 # What is wrong with a path, and not with the disk or with us: all paths come from the user.
@@ -316,6 +318,53 @@ def shard(
     _say(console, f"{made.samples} clips: {made.shards.place()}{unchanged}")
     if made.waiting:
         _say(console, f"{made.waiting} records wait, and are not in it: `tv2tv run` goes on")
+
+
+@app.command()
+def review(
+    corpus: Corpus,
+    sample: Annotated[
+        int, typer.Option(min=1, help="How many clips, drawn by the hash of their ids.")
+    ] = 500,
+    seed: Annotated[int, typer.Option(help="Of the sample; the same for all reviewers.")] = 0,
+    reviewer: Annotated[
+        str | None, typer.Option(help="Your name, under which labels are stored.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    agreement: Annotated[
+        bool, typer.Option("--agreement", help="Tell how far reviewers agree, and end.")
+    ] = False,
+    export: Annotated[
+        Path | None, typer.Option(help="Write all labels as CSV for a classifier, and end.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="--agreement for machines.")] = False,
+) -> None:
+    """Judge captions in a browser: clips play with their captions, keys accept and reject.
+
+    The page is served to this machine only. Labels are stored in the corpus at once; the same
+    command goes on where it was stopped.
+
+    Examples:
+
+    * `tv2tv review corpus/ --sample 200 --reviewer ada`
+
+    * `tv2tv review corpus/ --agreement`
+
+    * `tv2tv review corpus/ --export labels.csv`
+    """
+    from pipeline.review import agreement as agreeing
+    from pipeline.review import command
+
+    console = Console()
+    if export is not None:
+        _say(console, f"{command.export(corpus, export)} labels: {export}")
+    if agreement:
+        found = command.agreed(corpus)
+        told = [json.dumps(found.to_json(), indent=2)] if as_json else agreeing.lines(found)
+        for text in told:
+            typer.echo(text)
+    if export is None and not agreement:
+        command.serve(corpus, sample, seed, reviewer, port, lambda text: _say(console, text))
 
 
 @app.command()

@@ -126,13 +126,16 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
         ]
     )
 
-    def __init__(self, config: CaptionsConfig, context: Context) -> None:
+    def __init__(
+        self, config: CaptionsConfig, context: Context, backend: CaptionBackend | None = None
+    ) -> None:
+        """``backend`` takes the place of the one that the config names."""
         super().__init__(config, context)
-        self.backend: CaptionBackend = BACKENDS[config.backend](config)
+        self.backend: CaptionBackend = backend or BACKENDS[config.backend](config)
         self.prompt = vlm_prompts.load(config.prompt) if self.backend.prompt is None else None
         self.widths = _widths(config.ladders, context)
         self._asker = Asker(
-            self.backend, self.prompt, context.clock, config.chain, self._silence, self._heard
+            self.backend, self.prompt, context.clock, config.chain, self._silence, self.heard
         )
         self._canaries = Canaries(self.backend, config.canaries if self.prompt else 0.0)
         self._flight = Flight()
@@ -257,7 +260,8 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
         allowed = request.kind == "clip" or self.config.given.allow_empty
         return None if allowed else NO_CAPTION
 
-    def _heard(self, request: CaptionRequest, answer: CaptionAnswer, reason: str | None) -> None:
+    def heard(self, request: CaptionRequest, answer: CaptionAnswer, reason: str | None) -> None:
+        """Called with every question and its answer, and the reason why that is no caption."""
         self._flight.hear(answer)
         self._counts["answers"] += 1
         self._spent = added(self._spent, answer.detail)

@@ -1,0 +1,1 @@
+"""Prompts from the command line: `tv2tv prompt list | show | try`."""
