@@ -9,7 +9,12 @@ import typer
 
 from corpus.errors import UserError
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Caption prompts.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Show caption prompts, and try them on a clip.\n\n"
+    "Examples:\n\n* `tv2tv prompt list`\n\n* `tv2tv prompt try sport --clip match.mp4 --dry`",
+)
 Name = Annotated[
     str,
     typer.Argument(help="A prompt that comes along, or a .md file.", show_default=False),

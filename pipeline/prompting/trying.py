@@ -68,7 +68,10 @@ def try_prompt(prompt: str, chosen: Chosen, *, dry: bool = False) -> Trial:
             "--set captions.backend=vllm or =server, or see the questions alone with --dry"
         )
     stage.open()
-    stage.process([stage.seen(chosen.record)])
+    try:
+        stage.process([stage.seen(chosen.record)])
+    finally:
+        stage.backend.close()
     show = getattr(getattr(config, config.backend, None), "show", WordedConfig().show)
     return Trial(tuple(stage.asked), stage.prompt.name, show, dry)
 

@@ -219,6 +219,9 @@ class CaptionBackend(ABC):
     def open(self) -> None:  # noqa: B027 - nothing to load is the rule
         """Load models; called once per worker."""
 
+    def close(self) -> None:  # noqa: B027
+        """Free what `open` loaded, where the process goes on without it."""
+
     @abstractmethod
     def submit(self, requests: Sequence[CaptionRequest]) -> None:
         """Take questions; must not block on answers."""

@@ -20,7 +20,7 @@ from pipeline.cli import app, main, parse_say
 from pipeline.telemetry.progress import PlainView, Progress, line, table
 
 COMMANDS = (
-    *("plan", "run", "status", "report", "sweep"),
+    *("plan", "run", "status", "report", "sweep", "shard", "prompt"),
     *("train", "generate", "evaluate", "demo"),
 )
 
