@@ -29,18 +29,23 @@ Kind = Literal[
 Place = tuple[str, int]
 CorruptionPlan = Mapping[Place, tuple[str, str]]
 
-# Words that tell what moves or happens which way, and the word that makes the sentence false.
-OPPOSITES = {
+# Words that tell which way, and the word that makes the sentence false.
+WAYS = {
     "left": "right",
     "up": "down",
     "upward": "downward",
     "upwards": "downwards",
-    "in": "out",
+    "out": "in",
     "into": "out of",
+    "forward": "back",
+    "backward": "forward",
+    "brighter": "darker",
+}
+# Words that tell what happens; swapped only where there is no way to swap: "moves left" becomes
+# "moves right", never "rests right", which sounds wrong whatever the film shows.
+ACTS = {
     "appears": "disappears",
     "brightens": "darkens",
-    "brighter": "darker",
-    "forward": "backward",
     "opens": "closes",
     "starts": "stops",
     "enters": "leaves",
@@ -50,7 +55,11 @@ OPPOSITES = {
     "blink": "paint",
     "attack": "wait",
 }
-_SWAPS = {**OPPOSITES, **{b: a for a, b in OPPOSITES.items()}}
+_SWAPS = [{**{b: a for a, b in words.items()}, **words} for words in (WAYS, ACTS)]
+# "moves in" becomes "moves out", "in the centre" stays.
+_VERBS = re.compile(
+    r"(?!in\s+(?:the|an?|this|that|its|his|her|their|front)\b)\b[a-z]+", re.IGNORECASE
+)
 OBJECTS = ("a red umbrella", "a small dog", "a bicycle", "a tall ladder", "a white boat")
 
 
@@ -97,13 +106,23 @@ def _far(scene: Scene) -> str | None:
     return None
 
 
-def _verb(scene: Scene) -> str | None:
-    def opposite(match: re.Match[str]) -> str:
-        word = match.group(0)
-        other = _SWAPS.get(word.lower(), word)
-        return other.capitalize() if word[0].isupper() else other
+def swap_verbs(text: str) -> str | None:
+    """A text with every word of motion turned into its opposite; None if it has no such word."""
+    for swaps in _SWAPS:
 
-    return re.sub(r"[A-Za-z]+", opposite, scene.text)
+        def opposite(match: re.Match[str], swaps: dict[str, str] = swaps) -> str:
+            word = match.group(0)
+            other = swaps.get(word.lower(), word)
+            return other.capitalize() if word[0].isupper() else other
+
+        found = _VERBS.sub(opposite, text)
+        if found != text:
+            return found
+    return None
+
+
+def _verb(scene: Scene) -> str | None:
+    return swap_verbs(scene.text)
 
 
 def _insert(scene: Scene) -> str | None:
@@ -119,7 +138,7 @@ def _shift(scene: Scene) -> str | None:
     """The text of two spans later (or earlier at the end): right words, wrong time."""
     later, earlier = scene.place + 2, scene.place - 2
     place = later if later < len(scene.texts) else earlier
-    return scene.texts[place] if 0 <= place < len(scene.texts) else None
+    return scene.texts[place] or None if 0 <= place < len(scene.texts) else None
 
 
 def _drop(scene: Scene) -> str | None:

@@ -37,7 +37,9 @@ def logistic(inputs: Any, labels: Values, penalty: float = 1.0) -> tuple[Values,
     return np.asarray(found.x[:-1]), float(found.x[-1])
 
 
-def folds(videos: Sequence[str], seed: int) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+def folds(
+    videos: Sequence[str], seed: int
+) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
     """(learn from, judge) masks; all captions of a video are on one side, each is judged once.
 
     At most `FOLDS` of them, fewer where there are fewer videos; none for a single one.
