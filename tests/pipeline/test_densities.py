@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from small_corpus import footage, make_corpus
+from worded_corpus import footage, make_corpus
 
 from corpus.captions import Caption, ClipCaptions, SegmentCaption
 from corpus.clock import Clock

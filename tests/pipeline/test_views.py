@@ -10,8 +10,8 @@ import av
 import cv2
 import decord
 import pytest
-from small_corpus import footage, make_corpus
 from typer.testing import CliRunner
+from worded_corpus import footage, make_corpus
 
 from corpus.codecs import DctCodec
 from corpus.errors import UserError
