@@ -235,11 +235,6 @@ def test_prompt_and_model_decide_the_fingerprint(
     assert stage.fingerprint != first
 
 
-def test_an_unknown_backend_is_told_what_there_is() -> None:
-    with pytest.raises(ValidationError, match="choose motion or given or vllm or server"):
-        CaptionsConfig(backend="vlm")
-
-
 def test_an_unknown_backend_names_the_choices() -> None:
     with pytest.raises(
         ValidationError, match="'gtp' is no caption backend: choose motion or given"
