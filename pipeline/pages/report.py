@@ -22,6 +22,7 @@ from pipeline.ledger.endings import last_words
 from pipeline.ledger.status import Status, read_status
 from pipeline.pages.activity import draw as activity_lanes
 from pipeline.pages.activity import read_activity, verdict
+from pipeline.pages.captions import captions_part
 from pipeline.pages.charts import LEGEND, Chart, draw, of_values
 from pipeline.pages.clip_cards import card, render, style
 from pipeline.pages.densities import densities
@@ -102,6 +103,7 @@ def page(status: Status, clips: int) -> str:
             densities=densities(status.plan, status.listing),
             charts=[(chart, draw(chart)) for chart in charts(status, clock)],
             rejects=rejects(status, Thumbnails()),
+            captions=captions_part(status, _log(status)),
             shown=len(shown),
             finished=len(finished),
             cards=render(card(record, place.media, clock) for record in shown),
