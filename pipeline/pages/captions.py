@@ -105,13 +105,13 @@ def _answered(status: Status) -> Iterator[Answered]:
 
 def _levels(rows: Sequence[Row]) -> list[tuple[str, int, int]]:
     """(what, asked, captions) of whole clips, segments, and each ladder."""
-    found: dict[str, list[bool]] = {}
+    found: dict[str, list[bool]] = {"whole clips": [], "segments": []}
     for row in rows:
         name = "whole clips" if row.level == "clip" else "segments"
-        found.setdefault(name, []).append(row.outcome == OK)
+        found[name].append(row.outcome == OK)
         for step in row.columns.get("ladders") or ():
             found.setdefault(f"ladder {step['every']}", []).append(step["status"] == OK)
-    return [(name, len(ok), sum(ok)) for name, ok in found.items()]
+    return [(name, len(ok), sum(ok)) for name, ok in found.items() if ok]
 
 
 def _reasons(rows: Sequence[Row]) -> Counter[str]:

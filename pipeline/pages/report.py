@@ -27,6 +27,7 @@ from pipeline.pages.charts import LEGEND, Chart, draw, of_values
 from pipeline.pages.clip_cards import card, render, style
 from pipeline.pages.densities import densities
 from pipeline.pages.html import environment
+from pipeline.pages.labels import labels_part
 from pipeline.pages.rejects import rejects
 from pipeline.pages.thumbnails import Thumbnails
 from pipeline.sweep.thresholds import histograms
@@ -101,6 +102,7 @@ def page(status: Status, clips: int) -> str:
             lanes=activity_lanes(activity),
             bound=verdict(activity),
             densities=densities(status.plan, status.listing),
+            labels=labels_part(status.plan, status.listing),
             charts=[(chart, draw(chart)) for chart in charts(status, clock)],
             rejects=rejects(status, Thumbnails()),
             captions=captions_part(status, _log(status)),

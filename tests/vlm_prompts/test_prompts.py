@@ -87,6 +87,13 @@ def test_a_piece_that_cannot_work_is_refused(more: str, message: str) -> None:
         vlm_prompts.parse(text + more, "mine.md")
 
 
+def test_the_worked_example_of_the_docs_is_a_prompt() -> None:
+    docs = Path(__file__).parents[2] / "docs" / "prompts.md"
+    (example,) = [one for one in docs.read_text().split("```") if one.startswith("\n---\n")]
+    prompt = vlm_prompts.parse(example.lstrip("\n"), "docs")
+    assert prompt.id == "surf" and "40 words" in prompt.sections["next"]
+
+
 def test_rendering_inserts_values_and_nothing_else() -> None:
     prompt = vlm_prompts.parse(TEXT, "mine.md")
     assert prompt.name == "mine/3"
