@@ -357,7 +357,10 @@ def review(
 
     console = Console()
     if export is not None:
-        _say(console, f"{command.export(corpus, export)} labels: {export}")
+        number, gone = command.export(corpus, export)
+        _say(console, f"{number} labels: {export}")
+        if gone:
+            _say(console, f"{gone} more are of captions that were made anew since: left out")
     if agreement:
         found = command.agreed(corpus)
         told = [json.dumps(found.to_json(), indent=2)] if as_json else agreeing.lines(found)

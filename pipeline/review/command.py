@@ -15,9 +15,10 @@ from pipeline.ledger.status import latest_run, recipe_of
 from pipeline.ledger.walk import slices
 from pipeline.plan import make_plan
 from pipeline.review.agreement import Agreement, agreement
+from pipeline.review.current import current, to_csv
 from pipeline.review.desk import Desk
 from pipeline.review.films import Films
-from pipeline.review.labels import Labels, to_csv
+from pipeline.review.labels import Labels
 from pipeline.review.sample import draw
 from pipeline.review.server import Review
 
@@ -82,11 +83,15 @@ def agreed(corpus: str) -> Agreement:
     return agreement(_labels(corpus).standing())
 
 
-def export(corpus: str, path: Path) -> int:
-    """Write all judgements as CSV; returns how many."""
+def export(corpus: str, path: Path) -> tuple[int, int]:
+    """Write the judgements on captions that stand as CSV; returns how many, and how many more there
+    are on captions that were made anew or ended since."""
     labels = _labels(corpus).standing()
-    write_text(path, to_csv(labels))
-    return len(labels)
+    run, _ = latest_run(corpus)
+    plan = make_plan(recipe_of(run), corpus)
+    judged = current(labels, slices(plan, read_listing(run)))
+    write_text(path, to_csv(judged))
+    return len(judged), len(labels) - len(judged)
 
 
 def _labels(corpus: str) -> Labels:

@@ -9,8 +9,6 @@ of one caption the last statement counts, and one of them takes a label back. A 
 caption with its binding only: a segment that is captioned anew has none.
 """
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -46,7 +44,6 @@ COLUMNS = pa.schema(
         pa.field("at", pa.float64()),  # seconds since 1970
     ]
 )
-CSV_COLUMNS = ("segment_id", "binding", "accepted", "kinds", "reviewer")
 TRIES = 5
 
 
@@ -147,14 +144,3 @@ def standing(labels: Iterable[Label]) -> list[Label]:
     """See `Labels.standing`; ``labels`` in the order in which they were made."""
     last = {(one.reviewer, *one.about): one for one in labels}
     return [last[key] for key in sorted(last) if last[key].label != "none"]
-
-
-def to_csv(labels: Iterable[Label]) -> str:
-    """Judgements as `tv2tv classifier fit` reads them: kinds joined by semicolons."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(CSV_COLUMNS)
-    for one in sorted(labels, key=lambda one: (one.segment_id, one.binding, one.reviewer)):
-        accepted = int(one.label == "accept")
-        rows.writerow([*one.about, accepted, ";".join(one.kinds), one.reviewer])
-    return text.getvalue()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reviewing import clips, corpus, record, review_of, said
+from reviewing import HOSTILE, clips, corpus, record, review_of, said
 from typer.testing import CliRunner
 from worded_corpus import footage, make_corpus
 
@@ -26,8 +26,9 @@ from pipeline.ledger.walk import Slice
 from pipeline.review import labels as labels_module
 from pipeline.review.agreement import agreement, alpha, kappa, lines
 from pipeline.review.command import prepare
+from pipeline.review.current import CSV_COLUMNS, Judged, current, to_csv
 from pipeline.review.desk import Desk
-from pipeline.review.labels import CSV_COLUMNS, Label, Labels, to_csv
+from pipeline.review.labels import Label, Labels
 from pipeline.review.sample import draw
 
 # -- labels ---------------------------------------------------------------------------------------
@@ -103,8 +104,8 @@ def test_many_parts_become_few_and_say_the_same(tmp_path: Path) -> None:
 
 def test_the_csv_is_what_a_classifier_reads() -> None:
     some = [
-        label("bob, jr", "t", "reject", 2.0, "wrong_time", "language"),
-        label("ada", "s", "accept", 1.0),
+        Judged(label("bob, jr", "t", "reject", 2.0, "wrong_time", "language"), 'a "b"\n', "keep"),
+        Judged(label("ada", "s", "accept", 1.0), "c", "keep"),
     ]
     rows = list(csv.DictReader(io.StringIO(to_csv(some))))
     assert tuple(rows[0]) == CSV_COLUMNS
@@ -112,8 +113,19 @@ def test_the_csv_is_what_a_classifier_reads() -> None:
         ("s", "1", "", "ada"),
         ("t", "0", "wrong_time;language", "bob, jr"),
     ]
+    assert [(r["label"], r["text"]) for r in rows] == [("accept", "c"), ("reject", 'a "b"\n')]
     assert rows[0]["binding"] == "b-s"
     assert to_csv(some[::-1]) == to_csv(some)
+
+
+def test_labels_of_captions_that_were_made_anew_are_none() -> None:
+    def of(binding: str) -> Label:
+        return Label("ada", "v0", f"{0:032x}", "s0-1", binding, "accept", (), 1.0)
+
+    parts = slices_of(range(2), 2)
+    (found,) = current([of("b0-1"), of("b-old")], parts)
+    assert (found.label.binding, found.text, found.verdict) == ("b0-1", HOSTILE, "keep")
+    assert current([], parts) == []
 
 
 # -- the desk -------------------------------------------------------------------------------------
@@ -285,7 +297,7 @@ def test_agreement_and_export(built: Layout, tmp_path: Path) -> None:
     assert json.loads(found.output)["shared"] == 6
     path = tmp_path / "labels.csv"
     done = CliRunner().invoke(app, ["review", str(built.root), "--export", str(path)])
-    assert done.exit_code == 0 and "12 labels" in done.output
+    assert done.exit_code == 0 and "12 labels" in done.output and "anew" not in done.output
     rows = list(csv.DictReader(path.open()))
     assert [row["accepted"] for row in rows].count("0") == 1
     assert {row["reviewer"] for row in rows} == {"ada", "bob"}
