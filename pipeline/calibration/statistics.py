@@ -41,25 +41,33 @@ def auroc(true: Values, damaged: Values) -> float:
     return float(above / (len(true) * len(damaged)))
 
 
-def estimate(true: Values, damaged: Values, videos: Sequence[str], seed: int = 0) -> Auroc:
+def estimate(
+    true: Values,
+    damaged: Values,
+    videos: Sequence[str],
+    seed: int = 0,
+    others: Sequence[str] | None = None,
+) -> Auroc:
     """With an interval by the bootstrap over videos.
 
     Captions of one video hang together, so whole videos are drawn, with replacement.
 
     Args:
-        true, damaged: (N,) scores of captions and of their damaged versions.
-        videos: (N,) whose captions they are.
+        true, damaged: scores of captions and of their damaged versions.
+        videos: of each true caption.
+        others: of each damaged one, where they are not versions of the true ones in order.
     """
     value = auroc(true, damaged)
-    names, owner = np.unique(np.asarray(videos), return_inverse=True)
+    owned = [*videos, *(videos if others is None else others)]
+    names, owner = np.unique(np.asarray(owned), return_inverse=True)
     if len(names) < LEAST_VIDEOS:
         return Auroc(value, None, None)
     levels = _levels(np.concatenate([true, damaged]))
     count = levels.max() + 1
     tables = []
-    for part in (levels[: len(true)], levels[len(true) :]):
+    for part in (slice(None, len(true)), slice(len(true), None)):
         table = np.zeros((len(names), count))
-        np.add.at(table, (owner, part), 1.0)
+        np.add.at(table, (owner[part], levels[part]), 1.0)
         tables.append(table)
     rng = np.random.default_rng(seed)
     found = []
@@ -67,7 +75,8 @@ def estimate(true: Values, damaged: Values, videos: Sequence[str], seed: int = 0
         drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), AT_ONCE)
         good, bad = drawn @ tables[0], drawn @ tables[1]
         above = ((bad.cumsum(1) - bad / 2) * good).sum(1)
-        found.append(above / (good.sum(1) * bad.sum(1)))
+        pairs = good.sum(1) * bad.sum(1)
+        found.append(above[pairs > 0] / pairs[pairs > 0])  # a draw may lack one of the two
     low, high = np.percentile(np.concatenate(found), TAILS)
     return Auroc(value, float(low), float(high))
 
