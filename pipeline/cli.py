@@ -18,6 +18,7 @@ from rich.console import Console
 
 from corpus.errors import UserError
 from corpus.layout import TOOL_VERSION
+from pipeline.calibration.commands import calibrate, classifier, scorer
 from pipeline.faults import RunError
 from pipeline.ledger.conservation import ConservationError, Counts
 from pipeline.ledger.endings import Ending, lines
@@ -36,6 +37,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(prompts, name="prompt")
+app.add_typer(scorer, name="scorer")
+app.add_typer(classifier, name="classifier")
+app.command()(calibrate)
 DEBUG = "--debug"
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 # What is wrong with a path, and not with the disk or with us: all paths come from the user.
