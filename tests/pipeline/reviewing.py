@@ -66,21 +66,28 @@ def corpus(place: Path) -> Layout:
     return create(place, Clock())
 
 
-def clips(layout: Layout, count: int = 2) -> list[Clip]:
+def clips(
+    layout: Layout,
+    count: int = 2,
+    size: tuple[int, int] = (64, 96),
+    encoding: Encoding = "yuv420p",
+) -> list[Clip]:
     """Clips with files."""
     made = []
     for number in range(count):
-        one = record(layout.media, number)
-        film(layout.media.path(one["clip"]), len(TEXTS), (64, 96))
+        one = record(layout.media, number, size=size)
+        film(layout.media.path(one["clip"]), len(TEXTS), size, encoding)
         made.append(clip_of(one, Clock()))
     return made
 
 
-def review_of(layout: Layout, some: list[Clip], reviewer: str = "ada") -> Review:
+def review_of(
+    layout: Layout, some: list[Clip], reviewer: str = "ada", encoding: Encoding = "yuv420p"
+) -> Review:
     copies = layout.root / "copies"
     copies.mkdir(exist_ok=True)
     desk = Desk(reviewer, some, Labels(layout))
-    return Review(desk, Films(layout.media, Clock(), "yuv420p", copies))
+    return Review(desk, Films(layout.media, Clock(), encoding, copies))
 
 
 @contextmanager

@@ -159,6 +159,35 @@ def test_foreign_words_are_words(page: Page) -> None:
     assert page.value("window.stolen === undefined")
 
 
+def test_lossless_clips_of_worlds_play(tab: Page, layout: Layout) -> None:
+    tiny = clips(layout, 1, (24, 24), "rgb_lossless")
+    with serving(review_of(layout, tiny, encoding="rgb_lossless")) as client:
+        tab.open(client.review.url)
+        tab.until(PLAYING)
+        assert tab.value("film.videoWidth") >= 256 and tab.value("$('nofilm').hidden")
+        tab.open("about:blank")
+
+
+def test_a_clip_that_is_lost_says_so_and_can_still_be_judged(tab: Page, layout: Layout) -> None:
+    some = clips(layout)
+    layout.media.path(some[0].media).unlink()
+    with serving(review_of(layout, some)) as client:
+        tab.open(client.review.url)
+        tab.until("$('nofilm').textContent.includes('is missing: `tv2tv run` makes it again')")
+        tab.press("ArrowDown")
+        tab.until(f"{PLAYING} && $('nofilm').hidden")
+        tab.open("about:blank")
+
+
+def test_a_narrow_window_has_room_for_everything(page: Page, client: Client) -> None:
+    page.open(client.review.url, 600, 800)
+    page.until(PLAYING)
+    low = "document.querySelector('#left').getBoundingClientRect().bottom"
+    assert page.value(f"document.querySelector('aside').getBoundingClientRect().top >= {low}")
+    judge = "document.querySelector('#judge').getBoundingClientRect()"
+    assert page.value(f"{judge}.bottom <= {low} && {judge}.height > 20")
+
+
 def test_what_cannot_be_stored_waits_and_is_told(
     page: Page, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
