@@ -39,7 +39,6 @@ app = typer.Typer(
 app.add_typer(prompts, name="prompt")
 app.add_typer(scorer, name="scorer")
 app.add_typer(classifier, name="classifier")
-app.command()(calibrate)
 DEBUG = "--debug"
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 # What is wrong with a path, and not with the disk or with us: all paths come from the user.
@@ -372,6 +371,9 @@ def review(
             typer.echo(text)
     if export is None and not agreement:
         command.serve(corpus, sample, seed, reviewer, port, lambda text: _say(console, text))
+
+
+app.command()(calibrate)
 
 
 @app.command()
