@@ -5,6 +5,7 @@ whether it is false: a model that says yes to everything, as many do, contradict
 nothing by it. The questions go through a caption backend, with the probabilities of the answers.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -139,5 +140,6 @@ def _score(pairs: Sequence[tuple[CaptionAnswer, CaptionAnswer]]) -> dict[str, fl
 
 def _likely(answer: CaptionAnswer, choice: str) -> float | None:
     """Probability of a choice; None where the question was not answered by all choices."""
-    whole = answer.status == OK and set(answer.likely) >= set(CHOICES)
+    told = [answer.likely.get(each, math.nan) for each in CHOICES]
+    whole = answer.status == OK and all(0 <= each <= 1 for each in told)
     return answer.likely[choice] if whole else None
