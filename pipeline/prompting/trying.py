@@ -27,11 +27,13 @@ class Asked:
 
     Attributes:
         reason: why the answer is no caption; None where it is one.
+        again: whether it is a second try.
     """
 
     request: CaptionRequest
     answer: CaptionAnswer
     reason: str | None
+    again: bool
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ class _Watched(CaptionsStage):
 
     def heard(self, request: CaptionRequest, answer: CaptionAnswer, reason: str | None) -> None:
         super().heard(request, answer, reason)
-        self.asked.append(Asked(request, answer, reason))
+        again = request.sampling == self.backend.again
+        self.asked.append(Asked(request, answer, reason, again))
 
 
 class _DryBackend(DirectBackend):
@@ -126,6 +129,7 @@ def _question(one: Asked, trial: Trial) -> dict[str, Any]:
         "kind": request.kind,
         "start": request.start,
         "end": request.end,
+        "again": one.again,
         "previous": request.previous,
         "before": _frames(request.before),
         "shown": _frames(request.shown),
@@ -184,7 +188,7 @@ def _told(number: int, one: Asked, trial: Trial) -> list[str]:
     request = one.request
     lines = [
         f"--- {number}: {request.kind}, {request.start:g} s to {request.end:g} s, "
-        f"prompt {trial.prompt}",
+        f"prompt {trial.prompt}{', second try' if one.again else ''}",
     ]
     for name, shown in (("before", request.before), ("shown", request.shown)):
         if shown.times:
