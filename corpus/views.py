@@ -307,8 +307,9 @@ class _Survey:
         stored = median(self._inner or self._last)
         if width is not None and width < stored:
             raise UserError(
-                f"policy: every={width} chunks is finer than the stored captions (median {stored} "
-                "chunks): caption at that density first, or ask for a coarser one"
+                f"policy: every={self._policy.every} is finer than the stored captions (median "
+                f"{stored * self._clock.chunk_seconds:g} s): caption at that density first, or ask "
+                "for a coarser one"
             )
         missing = self._policy.keep.scores - self._scores
         if missing and self._texts:
