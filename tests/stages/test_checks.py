@@ -101,13 +101,13 @@ def test_frames_are_those_of_the_segment_that_is_asked_about(tmp_path: Path) -> 
         assert request.shown.frames[-1].mean() == pytest.approx(40 + 16 * request.end, abs=1)
 
 
-def test_clips_share_batches_and_answers_may_come_in_any_order(tmp_path: Path) -> None:
+def test_answers_may_come_in_any_order(tmp_path: Path) -> None:
     media = Media(tmp_path)
     records = [captioned(media, n, "grey", "blue", f"grey {n}") for n in range(3)]
     straight = scored(media, Scripted(answer(honest)), *records)
     mixed = Scripted(answer(honest), mix=lambda answers: answers[::-1])
     assert scored(media, mixed, *records) == straight
-    assert max(map(len, mixed.asked)) > 6  # of more than one clip
+    assert max(map(len, mixed.asked)) >= 6  # all questions about a clip are open at once
 
 
 @pytest.mark.parametrize(
