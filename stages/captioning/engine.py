@@ -38,6 +38,7 @@ from stages.captioning.engine_input import Tokens, chat, forks, media, ways
 from stages.captioning.weights import Weights
 from stages.captioning.worded import LOOPED, TIMEOUT, normalised, pieces, understand
 
+GIVEN_UP = ("error", "abort")  # ends that no answer has of itself
 TOKENS_PER_LOOK = 16  # a growing answer is looked at every so many tokens
 
 
@@ -283,6 +284,11 @@ class EngineBackend(CaptionBackend):
                 return
             engine.abort_request([name])
         del self._growing[name]
+        if end in GIVEN_UP:
+            raise UserError(
+                f"captions: the engine gave the question up ({end}): its schema may be more than "
+                "xgrammar can compile; `tv2tv run --verbose` shows what the engine says"
+            )
         found = understand(growing.request, growing.text, end, self.config.script)
         detail = Detail(growing.tokens_in, growing.tokens_out, now - growing.asked)
         self._ready.append(growing.request.answer(found.status, found.text, found.message, detail))

@@ -172,6 +172,8 @@ def _sorted(request: CaptionRequest, raw: str, end: str, script: str) -> tuple[s
         return "timeout", "", "the answer took too long"
     if end == "content_filter":
         return "blocked", "", "stopped by a content filter"
+    if end not in (*CHAT_ENDS, LOOPED):
+        return "error", "", f"ended for an unknown reason: {end}"
     if end == LOOPED or turn is not None:
         return "degenerate", "", f"repeats {turn!r}"
     if end == "length":

@@ -395,6 +395,8 @@ def test_after_a_cancel_nothing_old_is_heard() -> None:
         (answer,) = asked.collect()
         assert answer.id == question("new").id
         assert asked.collect() == []
+        time.sleep(0.2)
+        assert not any(one.words.endswith("oldest old") for one in fake.questions)
 
 
 # -- keys and addresses ---------------------------------------------------------------------------

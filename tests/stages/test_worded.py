@@ -117,6 +117,7 @@ def test_a_good_answer_is_one_line() -> None:
         ("I'm sorry, I can't help.", "stop", "blocked"),
         (say("A ball"), "content_filter", "blocked"),
         (say("A ball"), "timeout", "timeout"),
+        (say("A ball"), "tool_calls", "error"),
         ("A ball rolls.", "stop", "schema"),
         ("Sure! " + say("A ball rolls."), "stop", "schema"),
         (say("A ball rolls.") + " Hope this helps", "stop", "schema"),
