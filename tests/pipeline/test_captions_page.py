@@ -63,21 +63,29 @@ class FakeModel(CaptionBackend):
         return request.answer("ok", f"{HOSTILE} at {request.end:g}", detail=spent)
 
 
-def corpus_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: CaptionBackend) -> Path:
+def films_of(tmp_path: Path) -> Path:
+    """Two films of three seconds in which something moves."""
     films = tmp_path / "films"
+    films.mkdir(exist_ok=True)
     for number in range(2):
         frames = [np.full((96, 128, 3), 40 + 3 * i + number, np.uint8) for i in range(49)]
         for i, frame in enumerate(frames):
             frame[20:50, i : i + 20] = (200, 40, 30 + number)
-        films.mkdir(exist_ok=True)
         write_video(films / f"{number}.mp4", frames, 16, "yuv420p")
-    monkeypatch.setitem(captions_module.BACKENDS, "fake", lambda config: backend)
-    settings = [
+    return films
+
+
+def corpus_settings() -> list[str]:
+    return [
         *("clips.min_seconds=2", "clips.buckets=[[128, 96]]", "segments.mode=fixed"),
         *("segments.seconds=1", "probe.min_size=8", "captions.backend=fake"),
         *("captions.ladders=[3s]", "filters.at_most.frozen=2"),
     ]
-    make_corpus(tmp_path / "corpus", films, "real", settings)
+
+
+def corpus_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: CaptionBackend) -> Path:
+    monkeypatch.setitem(captions_module.BACKENDS, "fake", lambda config: backend)
+    make_corpus(tmp_path / "corpus", films_of(tmp_path), "real", corpus_settings())
     return tmp_path / "corpus"
 
 
