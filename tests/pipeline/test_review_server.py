@@ -3,9 +3,11 @@
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from reviewing import Client, clips, corpus, film, record, review_of, said, serving
@@ -13,7 +15,8 @@ from reviewing import Client, clips, corpus, film, record, review_of, said, serv
 from corpus.clock import Clock
 from corpus.errors import UserError
 from corpus.layout import Layout
-from corpus.video import read_video
+from corpus.video import read_video, write_video
+from pipeline.review import films as films_module
 from pipeline.review.films import SHORT_SIDE, Films
 from pipeline.review.labels import Labels
 from pipeline.review.sample import clip_of
@@ -138,7 +141,9 @@ def test_a_lost_film_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
         assert client.get(f"clips/{1:032x}.mp4").status == 200
 
 
-def test_lossless_films_are_copied_for_the_browser_once(tmp_path: Path) -> None:
+def test_lossless_films_are_copied_for_the_browser_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     layout, copies = corpus(tmp_path / "corpus"), tmp_path / "copies"
     copies.mkdir()
     one = record(layout.media, 0, size=(24, 24))
@@ -146,8 +151,17 @@ def test_lossless_films_are_copied_for_the_browser_once(tmp_path: Path) -> None:
     film(path, 4, (24, 24), "rgb_lossless")
     clip = clip_of(one, Clock())
     films = Films(layout.media, Clock(), "rgb_lossless", copies)
+    written: list[Path] = []
+
+    def write(path: Path, *rest: Any) -> None:
+        written.append(path)
+        time.sleep(0.1)
+        write_video(path, *rest)
+
+    monkeypatch.setattr(films_module, "write_video", write)
     with ThreadPoolExecutor(4) as pool:
         (made,) = set(pool.map(films.path, [clip] * 4))
+    assert len(written) == 1
     frames = read_video(made, [0, 32, 64])
     assert frames.shape[1] == frames.shape[2] >= SHORT_SIDE and frames.shape[1] % 2 == 0
     true = read_video(path, [0, 32, 64])
