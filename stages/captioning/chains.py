@@ -5,11 +5,11 @@ answer it asks on, and while the backend has room further clips are opened: its 
 across clips, no clip waits for another, and no more clips are held than are needed to fill it.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from time import perf_counter
 from types import TracebackType
 from typing import Any
 
@@ -69,14 +69,14 @@ def converse(
     load = load or Load()
     with _Reader(openings, AHEAD if backend.limit > 1 else 0) as reader:
         talk = _Talk(backend, reader, load)
-        begun = time.perf_counter()
+        begun = perf_counter()
         try:
             return talk.run()
         except BaseException:
             backend.cancel()
             raise
         finally:
-            load.seconds += time.perf_counter() - begun
+            load.seconds += perf_counter() - begun
 
 
 class _Reader:
@@ -155,10 +155,10 @@ class _Talk:
         return not self._waiting or self._reader.ready()
 
     def _opened(self) -> list[Turn]:
-        begun = time.perf_counter()
+        begun = perf_counter()
         chains = self._reader.take()
         if not self._waiting:
-            self._load.starved += time.perf_counter() - begun
+            self._load.starved += perf_counter() - begun
         number = len(self._results)
         self._results.append([None] * len(chains))
         return [(number, place, chain, None) for place, chain in enumerate(chains)]
@@ -185,9 +185,9 @@ class _Talk:
         self._backend.submit(fresh)
 
     def _hear(self) -> list[Turn]:
-        share, begun = self._share(), time.perf_counter()
+        share, begun = self._share(), perf_counter()
         answers = self._backend.collect()
-        took = time.perf_counter() - begun
+        took = perf_counter() - begun
         self._load.full += took * share
         if self._reader:
             self._load.starved += took * (1 - share)

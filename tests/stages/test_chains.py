@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from asked import Scripted
 
+from stages.captioning import chains
 from stages.captioning.backend import NOTHING, CaptionAnswer, CaptionRequest, DirectBackend, View
 from stages.captioning.chains import AHEAD, Chain, Load, Opening, converse
 
@@ -21,8 +22,8 @@ def question(clip: int, number: int) -> CaptionRequest:
     )
 
 
-def opening(clip: int, length: int, pause: float = 0.0, log: list[int] | None = None) -> Opening:
-    """A clip of so many questions in a row, that takes a while to read."""
+def opening(clip: int, length: int, log: list[int] | None = None) -> Opening:
+    """A clip of so many questions in a row."""
 
     def chain() -> Chain:
         texts = []
@@ -32,7 +33,6 @@ def opening(clip: int, length: int, pause: float = 0.0, log: list[int] | None = 
         return texts
 
     def opened() -> Sequence[Chain]:
-        time.sleep(pause)
         if log is not None:
             log.append(clip)
         return [chain()]
@@ -40,68 +40,114 @@ def opening(clip: int, length: int, pause: float = 0.0, log: list[int] | None = 
     return opened
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Time that passes only where a test says so."""
+    now = [0.0]
+    monkeypatch.setattr(chains, "perf_counter", lambda: now[0])
+    return now
+
+
 class Slow(Scripted):
-    """Answers the oldest question after a while; the others stay open."""
+    """Answers the oldest question after a second; the others stay open.
+
+    Meanwhile whatever may be read is read.
+    """
 
     limit = 6
-    most = 0
-    pause = 0.01
+
+    def __init__(self, clock: list[float], log: Sequence[int] = (), clips: int = 0) -> None:
+        super().__init__(name)
+        self.clock, self.log, self.clips = clock, log, clips
+        self.most = 0
 
     def collect(self) -> list[CaptionAnswer]:
         self.most = max(self.most, len(self.open_questions))
-        time.sleep(self.pause)
+        self.clock[0] += 1
+        self.wait_for(min(self.clips, self.begun() + AHEAD))
         return [self.reply(self.open_questions.pop(0))]
+
+    def begun(self) -> int:
+        return len({one.prompt for batch in self.asked for one in batch})
+
+    def wait_for(self, opened: int) -> None:
+        """Until so many clips are open, and the thread has told so."""
+        end = time.monotonic() + 20
+        while len(self.log) < opened and time.monotonic() < end:
+            time.sleep(0.001)
+        time.sleep(0.002)
 
 
 def name(request: CaptionRequest) -> CaptionAnswer:
     return request.answer("ok", f"{request.prompt} {request.start:g}")
 
 
-def test_every_clip_gets_its_own_answers_and_the_backend_is_filled_to_its_limit() -> None:
-    backend, load = Slow(name), Load()
+def test_every_clip_gets_its_own_answers_and_the_backend_is_filled_to_its_limit(
+    clock: list[float],
+) -> None:
+    log: list[int] = []
+    backend, load = Slow(clock, log, 20), Load()
     lengths = [1 + clip % 4 for clip in range(20)]
-    found = converse(backend, [opening(i, n) for i, n in enumerate(lengths)], load)
+    found = converse(backend, [opening(i, n, log) for i, n in enumerate(lengths)], load)
     assert found == [[[f"clip {i} {k}" for k in range(n)]] for i, n in enumerate(lengths)]
     assert backend.most == Slow.limit  # filled, and no clip more is opened than that takes
-    assert load.questions == sum(lengths)
-    assert load.full > 0.5 * load.seconds, load
+    assert load.questions == load.seconds == sum(lengths)
+    assert load.full > 0.7 * load.seconds and load.starved < 0.2 * load.seconds, load
+    assert load.full + load.starved + load.ending == pytest.approx(load.seconds)
+    assert 0.5 * load.asks < load.open <= load.asks
 
 
-def test_clips_are_opened_only_as_there_is_room() -> None:
+def test_clips_are_read_only_as_there_is_room(clock: list[float]) -> None:
     log: list[int] = []
-    open_at: list[int] = []
+    ahead: list[int] = []
 
     class Watched(Slow):
         def collect(self) -> list[CaptionAnswer]:
-            time.sleep(0.005)  # time enough to read whatever may be read
-            open_at.append(len(log) - self.done)
-            self.done += 1
-            return super().collect()
+            found = super().collect()
+            ahead.append(len(log) - self.begun())
+            return found
 
-        done = 0
-
-    converse(Watched(name), [opening(i, 1, log=log) for i in range(40)])
+    converse(Watched(clock, log, 40), [opening(i, 2, log) for i in range(40)])
     assert sorted(log) == list(range(40))
-    assert max(open_at) <= Slow.limit + AHEAD + 1
+    assert max(ahead) == AHEAD
 
 
-def test_the_load_tells_a_backend_that_waits_from_one_that_is_waited_for() -> None:
-    starved, bound = Load(), Load()
-    quick = Slow(name)
-    quick.pause = 0.0
-    converse(quick, [opening(i, 2, pause=0.02) for i in range(12)], starved)
-    converse(Slow(name), [opening(i, 2) for i in range(24)], bound)
-    assert starved.starved > 0.5 * starved.seconds, starved
-    assert bound.full > 0.5 * bound.seconds and bound.starved < 0.2 * bound.seconds, bound
-    for load in (starved, bound):
-        assert load.full + load.starved + load.ending <= load.seconds * 1.001
-        assert 0 < load.open <= load.asks
+def test_a_backend_that_waits_for_clips_is_called_starved(clock: list[float]) -> None:
+    """Each clip is there only when the one before is half done."""
+    clips, log = 6, list[int]()
+    gates = [threading.Event() for _ in range(clips + 1)]
+    gates[0].set()
 
+    class Waiting(Slow):
+        def collect(self) -> list[CaptionAnswer]:
+            self.clock[0] += 1
+            request = self.open_questions.pop(0)
+            if request.start == 1:
+                clip = int(request.prompt.split()[1])
+                gates[clip + 1].set()
+                self.wait_for(min(clips, clip + 2))
+            return [self.reply(request)]
 
-def test_the_last_clip_of_a_batch_is_not_called_starved() -> None:
+    def gated(clip: int) -> Opening:
+        inner = opening(clip, 4, log)
+
+        def opened() -> Sequence[Chain]:
+            gates[clip].wait(20)
+            return inner()
+
+        return opened
+
     load = Load()
-    converse(Slow(name), [opening(0, 20)], load)
-    assert load.ending > 0.5 * load.seconds and load.starved < 0.1 * load.seconds
+    converse(Waiting(clock, log, clips), [gated(clip) for clip in range(clips)], load)
+    assert load.seconds == 4 * clips
+    assert load.starved > 0.5 * load.seconds and load.full < 0.4 * load.seconds, load
+
+
+def test_the_last_clip_of_a_batch_is_not_called_starved(clock: list[float]) -> None:
+    load = Load()
+    converse(Slow(clock), [opening(0, 20)], load)
+    assert load.starved == 0 and load.ending == pytest.approx(20 * 5 / 6)
+    assert load.full == pytest.approx(20 / 6)
 
 
 def test_a_backend_that_takes_one_question_opens_one_clip_at_a_time_in_this_thread() -> None:
@@ -138,7 +184,7 @@ def test_what_an_opening_raises_ends_the_conversation_and_leaves_nothing_open() 
     def broken() -> Sequence[Chain]:
         raise ValueError("no clip")
 
-    backend = Slow(name)
+    backend = Slow([0.0])
     before = threading.active_count()
     with pytest.raises(ValueError, match="no clip"):
         converse(backend, [opening(0, 5), broken, opening(1, 5)])
@@ -146,7 +192,7 @@ def test_what_an_opening_raises_ends_the_conversation_and_leaves_nothing_open() 
 
 
 def test_a_question_that_two_chains_ask_is_asked_once() -> None:
-    backend = Slow(name)
+    backend = Slow([0.0])
     one = opening(7, 3)
     (found,) = converse(backend, [lambda: [*one(), *one()]])
     assert found[0] == found[1] == [f"clip 7 {k}" for k in range(3)]
