@@ -47,7 +47,7 @@ class FitConfig(BaseModel):
     batch: int = Field(default=128, ge=2)
     rate: float = Field(default=2e-3, gt=0)
     seed: int = 0
-    threads: int = Field(default=2, ge=1)
+    threads: int = Field(default=1, ge=1)
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def page(found: Calibration) -> str:
             kinds=kinds,
             paint=colours(kinds),
             all=ALL,
-            true=TRUE,
+            truth=TRUE,
             words=WORDS,
             silent=SILENT,
             scores=scores,
