@@ -276,11 +276,8 @@ class EngineBackend(CaptionBackend):
         growing.tokens_in = max(tokens_in, growing.tokens_in)
         end = said.finish_reason
         if end is None:
-            if looping(growing.text):
-                end = LOOPED
-            elif now - growing.first > self.config.timeout:
-                end = TIMEOUT
-            else:
+            end = self._cut(growing.text, now - growing.first)
+            if end is None:
                 return
             engine.abort_request([name])
         del self._growing[name]
@@ -292,6 +289,12 @@ class EngineBackend(CaptionBackend):
         found = understand(growing.request, growing.text, end, self.config.script)
         detail = Detail(growing.tokens_in, growing.tokens_out, now - growing.asked)
         self._ready.append(growing.request.answer(found.status, found.text, found.message, detail))
+
+    def _cut(self, text: str, seconds: float) -> str | None:
+        """Why a growing answer need not grow any more."""
+        if looping(text):
+            return LOOPED
+        return TIMEOUT if seconds > self.config.timeout else None
 
     def cancel(self) -> None:
         names = [*self._growing, *self._choosing]

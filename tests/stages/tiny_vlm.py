@@ -102,8 +102,8 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     raw.train_from_iterator(["the camera pans left and a ball rolls to the right"] * 4, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=raw,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",  # noqa: S106 - a token of text
+        pad_token="<|endoftext|>",  # noqa: S106
         additional_special_tokens=SPECIAL[1:],
         chat_template=CHAT,
         model_max_length=8192,
