@@ -11,12 +11,13 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from corpus.rows import Row
 from pipeline.faults import RunError, passing, systemic
@@ -37,8 +38,8 @@ class Trial:
         seconds: by stage, wall-clock seconds while all cores were busy.
         cpu: by stage, processor seconds, those of children too.
         made: sums by name: ``shots``; ``clips``, ``segments`` and ``clip_seconds`` that came
-            through; ``tokens`` of all answers of the caption backend (words and marks, as long as
-            no backend counts its own); ``bytes.<stage>`` of media files.
+            through; ``tokens`` of all answers of the caption backend (words and marks where it does
+            not count its own); ``bytes.<stage>`` of media files.
         probed: the record after the first stage; None if the film ended there.
         whole: whether every piece of work was done; what was put off was not.
     """
@@ -177,8 +178,14 @@ def _count_rows(found: Trial, stage: Stage, rows: Sequence[Row]) -> None:
     if stage.level == "shot":
         found.made["shots"] += len({row.id for row in rows if row.id and row.outcome == "ok"})
     if stage.name == "captions":
-        texts = [str(row.columns.get("text") or "") for row in rows]
-        found.made["tokens"] += sum(len(TOKEN.findall(text)) for text in texts)
+        said = [row.columns for row in rows]
+        said += [step for row in rows for step in row.columns.get("ladders") or ()]
+        found.made["tokens"] += sum(map(_tokens, said))
+
+
+def _tokens(said: Mapping[str, Any]) -> int:
+    """Of one caption: as the backend counted, or else words and marks."""
+    return said.get("tokens_out") or len(TOKEN.findall(said.get("text") or ""))
 
 
 def _count_files(found: Trial, stage: Stage, items: Sequence[Record]) -> None:

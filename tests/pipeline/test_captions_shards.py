@@ -10,6 +10,7 @@ from test_captions_page import FakeModel, corpus_settings, films_of
 
 import stages.captions as captions_module
 from corpus.store import store_at
+from pipeline.forecast.trial import walk
 from pipeline.ledger.status import read_status
 from stages.captioning.backend import CaptionAnswer, Detail
 
@@ -50,6 +51,24 @@ def test_shards_are_the_same_however_long_answers_took(
     assert any(name.endswith(".tar") for name in names)
     for name in names:
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+
+def test_a_forecast_counts_the_tokens_that_the_backend_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(captions_module.BACKENDS, "fake", lambda config: Timed(1.0))
+    plan = make_corpus(tmp_path / "first", films_of(tmp_path), "real", corpus_settings())
+    records = read_status(tmp_path / "first").listing.records()
+    trial = walk(list(zip(plan.stages, plan.tables, strict=True)), next(iter(records)), "v")
+    rows = [
+        row.columns
+        for one in read_status(tmp_path / "first").found.answered
+        if plan.stages[one.stage].name == "captions"
+        for row in one.rows
+    ]
+    steps = [step for one in rows for step in one["ladders"] or ()]
+    both = sum(one["tokens_out"] for one in (*rows, *steps))
+    assert 0 < trial.made["tokens"] == both / 2  # of one of two films that are alike
 
 
 def test_ladders_reach_the_captions_of_a_shard(
