@@ -1,7 +1,7 @@
 """Captions of one clip: the record that shards store as ``<key>.captions.json``."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 CAPTIONS_SCHEMA = 1
@@ -33,7 +33,7 @@ class Caption:
     corruption: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        data = asdict(self)
+        data = {**vars(self), "scores": dict(self.scores)}
         if not self.corruption:
             del data["corruption"]
         return data
