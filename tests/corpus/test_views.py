@@ -1,6 +1,9 @@
 """What a policy shows as a clip's captions: by ladders, by what was said of more, and of a view."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -266,3 +269,39 @@ def test_rejected_text_is_dropped_and_what_is_good_is_all_there(
                 once = [t for i, t in enumerate(good) if i == 0 or t != good[i - 1]]
                 assert span.caption.text == " ".join(once)
             assert all(text in span.caption.text for text in good)
+
+
+SEEN = """
+import sys
+from corpus.captions import Caption, ClipCaptions, SegmentCaption
+from corpus.clock import Clock
+from corpus.policy import Policy
+from corpus.views import bind
+
+def clip(n):
+    texts = [f"thing {(n * 7 + i) % 5} goes left", "a door opens", f"{n} rests"]
+    return ClipCaptions((), tuple(SegmentCaption(8*i, 8*i+8, Caption(t, {"own": n / 9}))
+                                  for i, t in enumerate(texts)))
+
+keys = sorted(range(9), reverse="backwards" in sys.argv)
+corrupt = [{"kind": k, "rate": 0.3} for k in ("far_swap", "verb_swap", "object_insertion")]
+policy = Policy.model_validate({"keep": {"at_least": {"own": 0.2}, "at_most": {"own": 0.9}},
+                                "corrupt": corrupt, "seed": 5})
+bound = bind(policy, Clock(), ((str(n), clip(n)) for n in keys))
+print([bound.spans(str(n)) for n in range(9)])
+"""
+
+
+def test_every_process_sees_the_same() -> None:
+    """Whatever the order of its clips, and of its sets."""
+
+    def told(seed: str, *order: str) -> str:
+        command = [sys.executable, "-c", SEEN, *order]
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, env=environment
+        ).stdout
+
+    first = told("1")
+    assert first.count("corruption='verb_swap'") > 0 and "corruption='far_swap'" in first
+    assert first == told("2", "backwards") == told("3")
