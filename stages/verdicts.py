@@ -38,7 +38,7 @@ Bounds = dict[str, float | None]
 
 AT_LEAST: Bounds = {
     **{"words": 1.0, "plain": 1.0, "variety": 0.3, "script": 0.9, "language": 0.5},
-    **{"own_words": 0.5, "uncopied": 0.5},
+    **{"own_words": 0.5, "uncopied": 0.5, "once": 0.2},
 }
 AT_MOST: Bounds = {"words": 120.0, "claims_per_second": 8.0}
 

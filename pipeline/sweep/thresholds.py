@@ -251,9 +251,12 @@ def _items(status: Status, level: Level) -> Iterator[Item]:
     chunks: dict[str, int] = {}
     ended: set[str] = set()
     scored: dict[str, Row] = {}
+    later: dict[str, dict[str, float]] = {}  # scores that follow from others
     for answered in status.found.answered:
         stage = names[answered.stage]
         for row in answered.rows:
+            if answered.stage > scoring_at and row.columns.get(column):
+                later.setdefault(row.subject, {}).update(row.columns[column])
             if row.outcome != "ok":
                 if answered.stage <= scoring_at:
                     ended.add(row.subject)
@@ -262,7 +265,7 @@ def _items(status: Status, level: Level) -> Iterator[Item]:
             elif stage == scoring:
                 scored[row.subject] = row
     for name, row in sorted(scored.items()):
-        scores = dict(row.columns[column])
+        scores = {**dict(row.columns[column]), **later.get(name, {})}
         if name not in ended and scores:
             record = {"clip_id": name, "chunks": chunks[name], **row.columns, column: scores}
             yield Item(name, chunks[name] * clock.chunk_seconds, scores, record)

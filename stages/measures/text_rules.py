@@ -76,6 +76,17 @@ def variety(text: str) -> float:
     return len(set(triples)) / len(triples) if triples else 1.0
 
 
+def once(text: str) -> float:
+    """1 less the share of words in the longest phrase that is said twice running: 0 for a text
+    that is said twice, short ones too, which `variety` cannot tell."""
+    found = words(text)
+    for length in range(len(found) // 2, 0, -1):
+        for start in range(len(found) - 2 * length + 1):
+            if found[start : start + length] == found[start + length : start + 2 * length]:
+                return 1 - 2 * length / len(found)
+    return 1.0
+
+
 def new(text: str, before: str | None) -> float:
     """0 where a text says word for word what the segment before says, else 1."""
     return float(before is None or words(text) != words(before))
@@ -150,6 +161,7 @@ def scores(
         "words": float(len(words(text))),
         "plain": plain(text),
         "variety": variety(text),
+        "once": once(text),
         "new": new(text, before),
         "change": change(text),
         "script": script(text, wanted),

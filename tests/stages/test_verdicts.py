@@ -91,6 +91,48 @@ def test_loops_lose_variety() -> None:
     assert not text_rules.acceptable("...")
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("left left", 0.0),
+        ("The ball rolls left. The ball rolls left", 0.0),
+        ("a very very big dog", 0.6),
+        ("The ball rolls left and then the ball rolls right", 1.0),
+        ("", 1.0),
+    ],
+)
+def test_what_is_said_twice_running(text: str, value: float) -> None:
+    assert text_rules.once(text) == pytest.approx(value)
+    assert (judge(scored(text or "x"), VerdictsConfig())[0] == "low_once") == (value == 0)
+
+
+def test_language_is_told_by_its_common_words() -> None:
+    assert text_rules.language("The man is walking into the house.", "en") == 1
+    assert text_rules.language("Der Mann geht in das Haus und die Tür ist zu.", "en") < 0.3
+    assert text_rules.language("Der Mann geht in das Haus und die Tür ist zu.", "de") == 1
+    assert text_rules.language("left, attack", "en") == 1, "labels have no language"
+    told = text_rules.scores("Le chien est dans la rue", None, 2.0, "latin", "en")
+    assert judge(told, VerdictsConfig())[0] == "low_language"
+    assert "language" not in text_rules.scores("Le chien", None, 2.0, "latin")
+
+
+def test_what_is_read_off_the_screen_is_not_ones_own_words() -> None:
+    assert text_rules.own_words("A man waves.") == text_rules.own_words("") == 1
+    assert text_rules.own_words('"We will be back soon" it is') == pytest.approx(2 / 7)
+    assert text_rules.own_words("Subtitle reads we will never give up this fight") == 0
+    assert text_rules.own_words("A man says goodbye and leaves.") == 1
+    copied = 'A sign: "Sale of all the shoes that are left in the shop"'
+    assert judge(scored(copied), VerdictsConfig())[0] == "low_own_words"
+
+
+def test_copied_subtitles_are_told_by_the_subtitles() -> None:
+    spoken = ("Where have you been?", "I was looking for you all day.")
+    assert text_rules.uncopied("I was looking for you all day.", spoken) == 0
+    assert text_rules.uncopied("A man runs into a room and shouts.", spoken) == 1
+    assert text_rules.uncopied("you", spoken) == 0 and text_rules.uncopied("You", ()) == 1
+    assert 0 < text_rules.uncopied("He says I was looking for him", spoken) < 1
+
+
 def test_new_change_script_and_claims() -> None:
     assert text_rules.new("A car turns.", "a car turns") == 0
     assert text_rules.new("A car turns.", "a car stops") == text_rules.new("x", None) == 1
@@ -108,7 +150,7 @@ def test_every_text_has_every_score_and_all_are_finite(
     text: str, before: str | None, seconds: float
 ) -> None:
     scores = text_rules.scores(text, before, seconds, "latin")
-    names = {*("words", "plain", "variety", "new", "change"), "script", "own_words"}
+    names = {*("words", "plain", "variety", "new", "change"), "script", "own_words", "once"}
     names |= {"claims_per_second"}
     assert set(scores) == names
     assert all(np.isfinite(value) and value >= 0 for value in scores.values())
@@ -146,6 +188,15 @@ def test_thresholds_join_the_defaults_and_null_takes_one_away() -> None:
     assert judge(scored("A car stops.", "A car stops."), config)[0] == "low_new"
     assert judge(scored("A car stops.", "A car stops."), VerdictsConfig())[0] == "keep"
     assert judge(scored("the ball and " * 20), config)[0] == "low_variety"
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("side", ["at_least", "at_most"])
+def test_what_is_no_number_is_not_kept(side: str, bad: float) -> None:
+    """Every comparison with NaN is false: a threshold that asks what to reject would keep it."""
+    asked = VerdictsConfig(**{side: {"own": 0.5}})  # type: ignore[arg-type]
+    assert judge({**scored(GOOD), "own": bad}, asked)[0] == "no_score"
+    assert judge({**scored(GOOD), "words": bad}, VerdictsConfig())[0] == "no_score"
 
 
 def test_no_score_is_not_kept() -> None:
