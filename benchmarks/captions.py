@@ -4,7 +4,8 @@
 captions stage ask the `vllm` backend about them, and then gives the very same questions to
 ``LLM.generate`` of the same engine, all at once, with the same batch size. Every answer has exactly
 `TOKENS` tokens on both sides, none is held to a grammar or cut short, and caches are emptied in
-between. Both sides start from pictures in memory; the stage also decodes the clips. Without a MODEL
+between. Rates are by the clock and, on a CPU, also by processor time, which a busy machine does not
+change. Both sides start from pictures in memory; the stage also decodes the clips. Without a MODEL
 it is the tests' tiny model with random weights, on a CPU: that compares overheads, and no GPU's
 speed can be read from it.
 """
@@ -37,6 +38,7 @@ TOKENS = 64
 ROUNDS = 3
 CLIP_CHUNKS, EDGES = 32, range(0, 33, 8)  # 8 s in segments of 2 s
 SIZE = (112, 168)
+Rates = tuple[float, float]  # tokens per second by the clock, and of the processor
 
 
 class Forced(EngineBackend):
@@ -109,35 +111,45 @@ def clips(folder: Path, count: int) -> list[Record]:
     return found
 
 
-def stage_rate(stage: CaptionsStage, records: Sequence[Record]) -> tuple[float, dict[str, Any]]:
+class Watch:
+    """Seconds by the clock and of the processor since it was made."""
+
+    def __init__(self) -> None:
+        self._start = np.array([time.perf_counter(), time.process_time()])
+
+    def rates(self, tokens: int) -> Rates:
+        passed = np.array([time.perf_counter(), time.process_time()]) - self._start
+        return tokens / passed[0], tokens / passed[1]
+
+
+def stage_rates(stage: CaptionsStage, records: Sequence[Record]) -> tuple[Rates, dict[str, Any]]:
     """Tokens per second of `process` on all records, and what the stage tells of itself."""
     stage.told()
-    start = time.perf_counter()
+    watch = Watch()
     stage.process(records)
-    seconds = time.perf_counter() - start
     told = stage.told()
-    return told["tokens_out"] / seconds, told
+    return watch.rates(told["tokens_out"]), told
 
 
-def bare_rate(backend: Forced, requests: Sequence[CaptionRequest]) -> float:
+def bare_rates(backend: Forced, requests: Sequence[CaptionRequest]) -> Rates:
     """Tokens per second of ``LLM.generate`` on the same questions, pictures included."""
     kind = str(backend._engine.vllm_config.model_config.hf_config.model_type)
     tokenizer = backend._engine.get_tokenizer()
     params = [backend._written(request) for request in requests]
     for one in params:
         one.output_kind, one.stream_interval = type(one.output_kind).FINAL_ONLY, None
-    start = time.perf_counter()
+    watch = Watch()
     prompts = []
     for request in requests:
         shown = pieces(request, backend.config.show)
         tokens = tokenizer.encode(chat(backend._template, shown), add_special_tokens=False)
         prompts.append({"prompt_token_ids": tokens, **media(shown, kind)})
     outputs = backend.bare.generate(prompts, params, use_tqdm=False)
-    seconds = time.perf_counter() - start
+    found = watch.rates(len(outputs) * TOKENS)
     counts = {len(output.outputs[0].token_ids) for output in outputs}
     if counts != {TOKENS}:
         raise RuntimeError(f"answers of {counts} tokens where {TOKENS} were forced")
-    return len(outputs) * TOKENS / seconds
+    return found
 
 
 def measure(config: EngineConfig, count: int) -> None:
@@ -154,29 +166,36 @@ def measure(config: EngineConfig, count: int) -> None:
         for chain in (False, True):
             settings = CaptionsConfig(chain=chain, canaries=0)
             stage = CaptionsStage(settings, context, backend=backend)
-            rates: list[tuple[float, float]] = []
+            rates: list[tuple[Rates, Rates]] = []
             for turn in range(ROUNDS + 1):
                 backend.asked, backend.steps = [], []
                 backend.forget()
-                rate, told = stage_rate(stage, records)
+                rate, told = stage_rates(stage, records)
                 backend.forget()
-                bare = bare_rate(backend, backend.asked)
+                bare = bare_rates(backend, backend.asked)
                 if turn:  # the first warms up
                     rates.append((rate, bare))
-            report("chained" if chain else "independent", rates, told)
+            report("chained" if chain else "independent", rates, told, on_cpu(config))
         backend.close()
 
 
-def report(kind: str, rates: Sequence[tuple[float, float]], told: dict[str, Any]) -> None:
-    stage, bare = (statistics.median(side) for side in zip(*rates, strict=True))
-    ratio = statistics.median(one / other for one, other in rates)
-    spread = ", ".join(f"{one / other:.2f}" for one, other in rates)
+def report(
+    kind: str, rates: Sequence[tuple[Rates, Rates]], told: dict[str, Any], processor: bool
+) -> None:
     say(
-        f"{kind}: {told['questions']} questions, stage {stage:.0f} tokens/s, bare engine "
-        f"{bare:.0f} tokens/s, ratio {ratio:.2f} ({spread}); batch "
-        f"{told['full'] / told['seconds']:.0%} full, starved by decoding "
-        f"{told['starved'] / told['seconds']:.0%}, ending {told['ending'] / told['seconds']:.0%}"
+        f"{kind}: {told['questions']} questions; batch {told['full'] / told['seconds']:.0%} full, "
+        f"starved by decoding {told['starved'] / told['seconds']:.0%}, ending "
+        f"{told['ending'] / told['seconds']:.0%}"
     )
+    for index, name in enumerate(("clock", "processor") if processor else ("clock",)):
+        pairs = [(stage[index], bare[index]) for stage, bare in rates]
+        stage, bare = (statistics.median(side) for side in zip(*pairs, strict=True))
+        spread = ", ".join(f"{one / other:.2f}" for one, other in pairs)
+        ratio = statistics.median(one / other for one, other in pairs)
+        say(
+            f"  tokens per second by the {name}: stage {stage:.0f}, bare engine {bare:.0f}, "
+            f"ratio {ratio:.2f} ({spread})"
+        )
 
 
 def say(line: str) -> None:

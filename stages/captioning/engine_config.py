@@ -71,7 +71,10 @@ def on_cpu(config: EngineConfig) -> bool:
 def arguments(config: EngineConfig, folder: str) -> dict[str, Any]:
     limits = {"video": 2, "image": 2} if config.show == "video" else {}
     limits = limits or {"video": 0, "image": 2 * config.most_frames}
+    # A question read in parts makes vLLM 0.29 rewind a seeded generator, which CPUs cannot.
+    whole = {"enable_chunked_prefill": False, "max_num_batched_tokens": config.max_model_len}
     return {
+        **(whole if on_cpu(config) else {}),
         "model": folder,
         "load_format": "safetensors",  # the only one that holds no code
         "trust_remote_code": False,

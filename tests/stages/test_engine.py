@@ -105,6 +105,17 @@ def test_a_second_try_decodes_otherwise(engine: EngineBackend) -> None:
     assert ask(engine, second)[0].text == texts[1]  # seeded
 
 
+def test_long_questions_that_are_drawn_fill_more_than_one_batch(engine: EngineBackend) -> None:
+    """vLLM 0.29 dies on a CPU where it reads such a question in parts."""
+    long = [
+        question(engine, f"{i} {'what? ' * 130}", sampling=engine.again, schema=FREE)
+        for i in range(6)
+    ]
+    answers = ask(engine, *long)
+    assert sum(answer.detail.tokens_in for answer in answers) > 2 * engine.config.max_model_len
+    assert [answer.text for answer in ask(engine, *long)] == [answer.text for answer in answers]
+
+
 def test_a_loop_is_cut_early(engine: EngineBackend) -> None:
     """A grammar leaves the model nothing but to repeat itself."""
     loops = one_of("a ball rolls " * 60)
