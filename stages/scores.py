@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -256,7 +257,9 @@ class ScoresStage(ClipStage[ScoresConfig]):
             spoken, self.grounding.read([segments[i]["text"] for i in spoken]), strict=True
         ):
             grounded = {**found[i].scores, **scores(looked.seen, said, i)}
-            found[i] = Measured(grounded, packed(said), packed(looked.seen[i]))
+            vectors = said, looked.seen[i]
+            known = np.isfinite(vectors).all()
+            found[i] = Measured(grounded, *(packed(one) if known else None for one in vectors))
         return found
 
     def _rules(self, looked: Looked, segments: Segments, index: int) -> dict[str, float]:

@@ -28,7 +28,7 @@ _HEDGES = re.compile(
     r"(?:the|this|these) (?:image|photo|frame|video|clip|segment)s? "
     r"(?:shows?|depicts?|captures?|features?|begins?|starts?|ends?)|"
     r"previous (?:caption|segment|frame|clip)s?|"
-    r"(?:we|you|one) (?:can )?(?:now )?sees?|(?:the|a) viewers?|can be seen|"
+    r"(?:we|you) (?:can )?(?:now )?see|the viewers?|can be seen|"
     r"as an ai|i (?:can|can't|cannot|am|'m)|i'm sorry|unable to)\b",
     re.IGNORECASE,
 )

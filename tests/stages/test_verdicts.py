@@ -15,8 +15,10 @@ from safetensors.torch import save_file
 
 from corpus.clock import Clock
 from corpus.errors import UserError
+from corpus.ids import sha256_file
 from corpus.layout import Media
 from corpus.settings import read_settings
+from corpus.timeline import Span, Timeline, write_timeline
 from corpus.video import write_video
 from pipeline.recipe import CONFIGS, load_recipe
 from stages.captioning import words
@@ -39,6 +41,9 @@ GOOD = "A red car drives to the left and stops."
         "It seems like a dog jumps.",
         "In this image, a car turns.",
         "The video shows a car.",
+        "We can now see a dog.",
+        "A lake can be seen.",
+        "He turns to the viewer.",
         "A person, possibly a child, waves.",
         "The car might be turning.",
         "As in the previous caption, the car turns.",
@@ -431,3 +436,65 @@ def test_files_that_are_no_model_are_refused_when_it_is_opened(
     (tmp_path / "open_clip_model.safetensors").write_bytes(b"nothing of the kind")
     with pytest.raises(UserError, match="is no open_clip model"):
         grounded(Media(tmp_path), tmp_path).open()
+
+
+# -- what scores are made of ----------------------------------------------------------------------
+
+
+def test_subtitles_are_read_only_where_they_are_asked_for(tmp_path: Path) -> None:
+    sidecar = tmp_path / "film.timeline.jsonl"
+    said = Span(10.0, 11.0, "I was looking for you all day")
+    write_timeline(sidecar, Timeline((), (), (said,)))
+    one = captioned("I was looking for you all day", "I was looking for you all day")
+    one |= {"timeline": str(sidecar), "timeline_sha256": sha256_file(sidecar)}
+    one |= {"start": 10.0, "chunks": 8}
+    context = Context(Media(tmp_path), Clock())
+    plain, asked = (ScoresStage(ScoresConfig(subtitles=on), context) for on in (False, True))
+    assert "timeline_sha256" not in plain.content(one)
+    assert asked.content(one)["timeline_sha256"] == one["timeline_sha256"]
+    assert plain.fingerprint != asked.fingerprint
+    (rows,) = asked.process([asked.seen(one)])
+    found = [dict(row.columns["scores"]) for row in rows]
+    assert [scores["uncopied"] for scores in found] == [0.0, 1.0], "it is said in the first second"
+    (rows,) = plain.process([plain.seen(one)])
+    assert all("uncopied" not in row.columns["scores"] for row in rows)
+
+
+def test_a_montage_is_another_look_at_the_same_film(tmp_path: Path, weights: Path) -> None:
+    media = Media(tmp_path)
+    frames, changes = (
+        grounded(media, weights, grounding={"input": given}) for given in ("frames", "montage")
+    )
+    assert frames.fingerprint != changes.fingerprint
+    one = coloured(media, "a red wall", "a green wall")
+    told = []
+    for stage in (frames, changes):
+        stage.open()
+        (rows,) = stage.process([one])
+        told.append([row.columns["scores"]["own"] for row in rows])
+        assert all(row.columns["said"] and row.columns["seen"] for row in rows)
+    assert told[0] != told[1]
+    (scored_one,) = changes.advance(one, rows)
+    verdicts = VerdictsStage(VerdictsConfig(), changes.context)
+    (after,) = verdicts.advance(scored_one, verdicts.process([scored_one])[0])
+    assert {"said", "seen"} <= set(scored_one["segments"][0])
+    assert not {"said", "seen"} & set(after["segments"][0]), "vectors go no further"
+
+
+def test_a_score_that_is_no_number_is_not_stored(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media = Media(tmp_path)
+    stage = grounded(media, weights)
+    stage.open()
+    assert stage.grounding is not None
+    real = stage.grounding.read
+    monkeypatch.setattr(stage.grounding, "read", lambda texts: real(texts) * np.nan)
+    one = coloured(media, "a red wall", "a green wall")
+    (rows,) = stage.process([one])
+    assert all(not {"own", "contrast"} & set(row.columns["scores"]) for row in rows)
+    assert all(row.columns["said"] is row.columns["seen"] is None for row in rows)
+    (judged,) = stage.advance(one, rows)
+    verdicts = VerdictsStage(VerdictsConfig(at_least={"own": -1.0}), stage.context)
+    (rows,) = verdicts.process([judged])
+    assert {row.reason for row in rows} == {"no_score"}
