@@ -20,7 +20,8 @@ from pipeline.cli import app, main, parse_say
 from pipeline.telemetry.progress import PlainView, Progress, line, table
 
 COMMANDS = (
-    *("plan", "run", "status", "report", "sweep", "shard", "prompt"),
+    *("plan", "run", "status", "report", "sweep", "shard", "prompt", "review"),
+    *("calibrate", "scorer", "classifier"),
     *("train", "generate", "evaluate", "demo"),
 )
 
