@@ -279,7 +279,7 @@ from corpus.policy import Policy
 from corpus.views import bind
 
 def clip(n):
-    texts = [f"thing {(n * 7 + i) % 5} goes left", "a door opens", f"{n} rests"]
+    texts = [f"thing {n * 7 % 5} goes left", "a door opens", f"{n} rests"]
     return ClipCaptions((), tuple(SegmentCaption(8*i, 8*i+8, Caption(t, {"own": n / 9}))
                                   for i, t in enumerate(texts)))
 
