@@ -6,7 +6,7 @@ A prompt is a Markdown file::
     id: generic
     version: "1"           # change it with every change of the text
     purpose: what it is for
-    output: {...}          # JSON schema of the answer
+    output: {...}          # JSON schema of the answer: a text, or an object with a text `caption`
     must_not: [...]        # what a caption must not do, for people and for verdicts
     ---
     # clip                 asks for the caption of a whole clip
@@ -124,6 +124,11 @@ def parse(text: str, where: str) -> Prompt:
         front = _Front.model_validate(yaml.safe_load(parts[1]))
     except (yaml.YAMLError, ValidationError) as error:
         raise UserError(f"prompt {where}: front matter: {error}") from error
+    if not _holds_caption(front.output):
+        raise UserError(
+            f"prompt {where}: output must ask for a text: {{type: string}}, or an object that "
+            "requires a property caption of type string"
+        )
     pieces = _SECTION.split(parts[2])
     if pieces[0].strip():
         raise UserError(f"prompt {where}: text before the first section: {pieces[0].strip()[:60]}")
@@ -141,6 +146,15 @@ def parse(text: str, where: str) -> Prompt:
     for name, body in sections.items():
         _check(name, body, where)
     return Prompt(front.id, front.version, front.purpose, front.output, front.must_not, sections)
+
+
+def _holds_caption(output: Mapping[str, Any]) -> bool:
+    """Whether an answer after this schema always has a caption."""
+    if output.get("type") == "string":
+        return True
+    member = (output.get("properties") or {}).get("caption")
+    asked = isinstance(member, dict) and member.get("type") == "string"
+    return asked and "caption" in (output.get("required") or ())
 
 
 @cache

@@ -11,7 +11,7 @@ TEXT = """---
 id: mine
 version: "3"
 purpose: a test
-output: {type: object}
+output: {type: object, properties: {caption: {type: string}}, required: [caption]}
 must_not: [lie]
 ---
 # clip
@@ -118,6 +118,10 @@ def test_rendering_names_what_is_missing() -> None:
         ("purpose: a test", "purpose: a test\ncolour: red", "colour"),
         ("must_not: [lie]", "must_not: []", "must_not"),
         ("id: mine", "id: [", "front matter"),
+        ("caption: {", "text: {", "requires a property caption of type string"),
+        ("[caption]", "[]", "requires a property caption"),
+        ("{type: string}", "{type: array}", "must ask for a text"),
+        ("{type: object, properties:", "{properties: null, x:", "must ask for a text"),
         ("# next\n", "# text\n", "needs the sections clip, first, next, unchained"),
         ("# next\n", "# first\n", "each once"),
         ("# clip", "hello\n# clip", "before the first section: hello"),
