@@ -19,6 +19,7 @@ from corpus.clock import Clock
 from corpus.errors import UserError
 from corpus.files import sweep
 from corpus.layout import Layout, Media
+from pipeline.calibration.classifier import read_labels
 from pipeline.cli import app
 from pipeline.ledger.lock import Lock
 from pipeline.ledger.replay import Replay
@@ -307,6 +308,8 @@ def test_agreement_and_export(built: Layout, tmp_path: Path) -> None:
     rows = list(csv.DictReader(path.open()))
     assert [row["accepted"] for row in rows].count("0") == 1
     assert {row["reviewer"] for row in rows} == {"ada", "bob"}
+    judged = read_labels(path)  # what learns from it
+    assert sorted(sum(good) for _, good in judged.values()) == [1, 2, 2, 2, 2, 2]
 
 
 @pytest.mark.parametrize("name", ["", "a" * 65, "x\ny", "<b>", "../x"])
