@@ -205,7 +205,7 @@ def say(line: str) -> None:
 def main(arguments: list[str]) -> None:
     """Args: a model's folder, or its id and commit; and the number of clips."""
     names = [one for one in arguments if not one.isdigit()]
-    count = int(next((one for one in arguments if one.isdigit()), 24))
+    count = int(next((one for one in arguments if one.isdigit()), 48))
     if names:
         revision = names[1] if len(names) > 1 else None
         decoding = Decoding(temperature=1.0, max_tokens=TOKENS)

@@ -207,6 +207,37 @@ def test_an_answer_to_no_open_question_stops_the_worker(
         ask(engine, question(engine))
 
 
+# -- prefixes ----------------------------------------------------------------------------------
+
+
+def test_frames_that_two_questions_share_are_read_once(
+    engine: EngineBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by checks, and not where one frame differs."""
+    cached: list[int] = []
+    hear = engine._hear
+
+    def listen(inner: Any, output: Any) -> None:
+        cached.append(output.num_cached_tokens or 0)
+        hear(inner, output)
+
+    monkeypatch.setattr(engine, "_hear", listen)
+    shown = noise(77, count=9, size=(112, 168))
+    other = Shown(np.concatenate([255 - shown.frames[:1], shown.frames[1:]]), shown.times)
+    counts = []
+    for changes in (
+        {"prompt": "one"},
+        {"prompt": "two"},
+        {"prompt": "three", "schema": {}, "choices": ("yes", "no")},
+        {"prompt": "four", "shown": other},
+    ):
+        cached.clear()
+        ask(engine, question(engine, **{"shown": shown, **changes}))
+        counts.append(max(cached))
+    tokens = 5 * 4 * 6  # of nine frames in pairs
+    assert counts[0] < tokens <= min(counts[1:3]) and counts[3] < tokens
+
+
 # -- true times -----------------------------------------------------------------------------------
 
 
