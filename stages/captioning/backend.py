@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.errors import UserError
-from corpus.ids import binding, canonical_json, sha256_bytes
+from corpus.ids import binding, canonical_json
 from corpus.timeline import Span
 
 OK = "ok"
@@ -70,7 +70,9 @@ class Shown:
     @cached_property
     def sha256(self) -> str:
         shape = canonical_json([list(self.frames.shape), self.times]).encode()
-        return sha256_bytes(shape + np.ascontiguousarray(self.frames).tobytes())
+        found = hashlib.sha256(shape)
+        found.update(np.ascontiguousarray(self.frames).data)
+        return found.hexdigest()
 
 
 NOTHING = Shown(np.zeros((0, 0, 0, 3), np.uint8), ())

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import cv2
 import numpy as np
@@ -39,6 +40,8 @@ class Sight:
         self._clock = clock
         self._view = view
         self._stride = max(1, round(clock.fps / view.fps)) if view.fps else 0
+        # A segment is shown again as the one before: its frames need not be copied and hashed anew.
+        self._shown: WeakValueDictionary[tuple[int, int], Shown] = WeakValueDictionary()
         if self._stride:
             wanted = sorted({index for span in spans for index in self._indices(*span)})
             self._places = {index: place for place, index in enumerate(wanted)}
@@ -49,9 +52,13 @@ class Sight:
         and their last one."""
         if not self._stride:
             return NOTHING
-        indices = self._indices(a, b)
-        rows = [self._places[index] for index in indices]
-        return Shown(self._decoded[rows], tuple(index / self._clock.fps for index in indices))
+        found = self._shown.get((a, b))
+        if found is None:
+            indices = self._indices(a, b)
+            rows = [self._places[index] for index in indices]
+            times = tuple(index / self._clock.fps for index in indices)
+            found = self._shown[a, b] = Shown(self._decoded[rows], times)
+        return found
 
     def before(self, chunks: tuple[int, int] | None) -> Shown:
         """Frames of the segment before, if there is one and the backend wants them."""
