@@ -48,6 +48,15 @@ class Decoding(BaseModel):
     seed: int = Field(default=0, ge=0)
 
 
+class Again(Decoding):
+    """Of a second try: the likeliest tokens gave no caption, so others are drawn."""
+
+    temperature: float = Field(default=0.7, ge=0, le=2)
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    frequency_penalty: float = Field(default=0.5, ge=-2, le=2)
+    seed: int = Field(default=1, ge=0)
+
+
 class WordedConfig(BaseModel):
     """Settings of every backend that is asked in words.
 
@@ -71,7 +80,7 @@ class WordedConfig(BaseModel):
     show: Literal["video", "images"] = "video"
     script: str = Field(default="latin", min_length=1)
     decoding: Decoding = Decoding()
-    again: Decoding = Decoding(temperature=0.7, top_p=0.9, frequency_penalty=0.5, seed=1)
+    again: Again = Again()
 
     @model_validator(mode="after")
     def _differs(self) -> Self:
@@ -183,10 +192,12 @@ def _sorted(request: CaptionRequest, raw: str, end: str, script: str) -> tuple[s
     if not raw.strip():
         return "degenerate", "", "empty"
     try:
-        caption = " ".join(_caption(request.schema, raw).split())
+        caption = _caption(request.schema, raw)
     except _NoCaptionError as error:
         return "schema", "", str(error)
-    return _judged(caption, script)
+    if len(caption) >= _most(request.schema) and caption[-1] not in ".!?":
+        return "truncated", "", f"cut off after {len(caption)} characters by its schema"
+    return _judged(" ".join(caption.split()), script)
 
 
 def _judged(caption: str, script: str) -> tuple[str, str, str]:
@@ -215,7 +226,8 @@ def _caption(schema: Mapping[str, Any], raw: str) -> str:
     if not schema:
         return raw
     try:
-        value = json.loads(raw, object_pairs_hook=_once, parse_constant=_refuse)
+        # Grammars let line breaks into strings, which a caption may well do without.
+        value = json.loads(raw, strict=False, object_pairs_hook=_once, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise _NoCaptionError(f"not JSON: {error}") from error
     fault = best_match(Draft202012Validator(schema, registry=Registry()).iter_errors(value))
@@ -225,6 +237,12 @@ def _caption(schema: Mapping[str, Any], raw: str) -> str:
     if not isinstance(caption, str):
         raise _NoCaptionError("has no text 'caption'")
     return caption
+
+
+def _most(schema: Mapping[str, Any]) -> float:
+    """Characters at which a grammar ends a caption, wherever its sentence stands."""
+    caption = schema.get("properties", {}).get("caption", schema)
+    return float(caption.get("maxLength", "inf"))
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

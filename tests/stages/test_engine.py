@@ -19,7 +19,7 @@ from stages.captioning import engine_input
 from stages.captioning.backend import NOTHING, Away, BindingError, Shown
 from stages.captioning.engine import EngineBackend
 from stages.captioning.engine_config import EngineConfig
-from stages.captioning.worded import Decoding, Moving, Still, pieces
+from stages.captioning.worded import Again, Decoding, Moving, Still, pieces
 
 pytestmark = needs_vllm
 
@@ -419,7 +419,7 @@ def test_what_can_change_an_answer_is_in_the_identity(model: Path) -> None:
         {"script": "cyrillic"},
         {"dtype": "float32"},
         {"decoding": Decoding(max_tokens=9)},
-        {"again": Decoding(temperature=0.9)},
+        {"again": Again(temperature=0.9)},
     ):
         assert identity(**settings) != first, settings
     for settings in ({"gpu_memory": 0.5}, {"max_seqs": 3}, {"cpus": 1}, {"eager": True}):

@@ -385,7 +385,7 @@ def test_after_a_cancel_nothing_old_is_heard() -> None:
 
     with serving(late) as fake:
         asked = backend(fake, concurrency=2)
-        asked.submit([question("old"), question("older"), question("oldest old")])
+        asked.submit([question("first old"), question("second old"), question("third old")])
         while len(fake.questions) < 2:
             time.sleep(0.01)
         asked.cancel()
@@ -396,7 +396,7 @@ def test_after_a_cancel_nothing_old_is_heard() -> None:
         assert answer.id == question("new").id
         assert asked.collect() == []
         time.sleep(0.2)
-        assert not any(one.words.endswith("oldest old") for one in fake.questions)
+        assert not any(one.words.endswith("third old") for one in fake.questions)
 
 
 # -- keys and addresses ---------------------------------------------------------------------------

@@ -25,6 +25,8 @@ SCHEMA = {
     "additionalProperties": False,
 }
 
+FULL = " ".join(f"A ball of kind {chr(97 + i)} rolls away." for i in range(26))
+
 
 def shown(*times: float) -> Shown:
     frames = [np.full((4, 6, 3), round(10 * time), np.uint8) for time in times]
@@ -99,6 +101,15 @@ def test_questions_on_the_same_frames_begin_alike() -> None:
 
 def test_a_good_answer_is_one_line() -> None:
     assert sort(say(" A ball\nrolls  left. ")) == ("ok", "A ball rolls left.")
+    assert sort('{"caption": "A ball\nrolls left."}') == ("ok", "A ball rolls left.")
+
+
+def test_a_caption_may_be_as_long_as_its_schema_allows_if_its_sentence_ends() -> None:
+    whole = FULL[:199].rstrip() + "."
+    most = {**SCHEMA["properties"]["caption"], "maxLength": len(whole)}  # type: ignore[index]
+    schema = {**SCHEMA, "properties": {"caption": most}}
+    assert sort(say(whole), schema=schema) == ("ok", whole)
+    assert sort(say(whole[:-1] + ","), schema=schema)[0] == "truncated"
 
 
 @pytest.mark.parametrize(
@@ -129,6 +140,8 @@ def test_a_good_answer_is_one_line() -> None:
         ('["a"]', "stop", "schema"),
         ("[" * 100_000, "stop", "degenerate"),
         (say("w" * 201), "stop", "schema"),
+        (say(FULL[:200]), "stop", "truncated"),
+        ('{"caption": "a \x01 b"}', "stop", "degenerate"),
     ],
 )
 def test_what_is_no_caption_has_a_status(raw: str, end: str, status: str) -> None:
@@ -160,6 +173,10 @@ def test_a_schema_cannot_fetch_anything() -> None:
 
 def test_the_second_try_must_decode_otherwise() -> None:
     with pytest.raises(ValidationError, match="another decoding"):
-        WordedConfig(again=Decoding(seed=5))
+        WordedConfig.model_validate(
+            {"again": {"temperature": 0, "top_p": 1, "frequency_penalty": 0, "seed": 5}}
+        )
+    one = WordedConfig.model_validate({"again": {"max_tokens": 40}}).again
+    assert (one.max_tokens, one.temperature, one.seed) == (40, 0.7, 1)  # the others stay
     with pytest.raises(ValidationError):
         Decoding(top_p=0)
