@@ -76,7 +76,8 @@ def body(request: CaptionRequest, config: ServerConfig) -> dict[str, Any]:
 
 
 def _decoding(sampling: Mapping[str, Any], dialect: str) -> dict[str, Any]:
-    """Only what differs from the protocol's own: strict servers refuse what they do not know."""
+    """Strict servers refuse what they do not know. A vLLM server takes what is not told from the
+    model's own settings, which for some models draw from one token alone: all is told."""
     sent = {name: sampling[name] for name in ("temperature", "top_p", "seed")}
     if sampling["frequency_penalty"]:
         sent["frequency_penalty"] = sampling["frequency_penalty"]
@@ -84,6 +85,8 @@ def _decoding(sampling: Mapping[str, Any], dialect: str) -> dict[str, Any]:
         return {
             **sent,
             "repetition_penalty": sampling["repetition_penalty"],
+            "top_k": 0,
+            "min_p": 0.0,
             "max_tokens": sampling["max_tokens"],
         }
     return {**sent, "max_completion_tokens": sampling["max_tokens"]}

@@ -107,7 +107,7 @@ class ServerBackend(CaptionBackend):
         if self._transport is None:
             c = self.config
             key = os.environ.get(c.key_env, "").strip() or None
-            if c.key_env and key is None:
+            if c.key_env and not (key and key.isascii() and key.isprintable()):
                 raise Unusable(f"captions: the environment variable {c.key_env} holds no key")
             limits = Limits(
                 c.connect, c.timeout, c.patience, c.per_minute, c.most_bytes, c.concurrency

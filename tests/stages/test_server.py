@@ -158,6 +158,7 @@ def test_frames_decoding_and_schema_are_sent_as_they_are() -> None:
     again = replace(asked, sampling=config.again.model_dump())
     assert body(again, config)["temperature"] == config.again.temperature
     assert body(again, config)["frequency_penalty"] == config.again.frequency_penalty
+    assert (body(again, config)["top_k"], body(again, config)["min_p"]) == (0, 0)
 
 
 def test_a_video_goes_with_its_rate_and_all_its_frames() -> None:
@@ -431,10 +432,16 @@ def test_the_key_is_sent_and_never_told(caplog: pytest.LogCaptureFixture) -> Non
     assert KEY not in str(asked.identity()) + repr(asked.config) + repr(vars(asked))
 
 
-def test_a_key_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("held", [None, "  ", f"{KEY}\nX-More: yes", f"{KEY}ß"])
+def test_a_key_that_is_none_is_told_but_not_said(
+    monkeypatch: pytest.MonkeyPatch, held: str | None
+) -> None:
     monkeypatch.delenv("SOME_KEY")
-    with serving() as fake, pytest.raises(Unusable, match="SOME_KEY holds no key"):
+    if held is not None:
+        monkeypatch.setenv("SOME_KEY", held)
+    with serving() as fake, pytest.raises(Unusable, match="SOME_KEY holds no key") as caught:
         backend(fake, key_env="SOME_KEY").open()
+    assert KEY not in str(caught.value) and fake.asked == []
 
 
 @pytest.mark.parametrize(
