@@ -43,7 +43,7 @@ WORLDS = {
     "arena": World(
         lambda folder: record_arena(folder, episodes=500, per_film=10),
         COMMON,
-        FitConfig(steps=2400),
+        FitConfig(steps=1500),
     ),
     "doom": World(
         lambda folder: record_doom(folder, seconds=1500, per_film=20),

@@ -79,6 +79,8 @@ def model_config(config: FitConfig, texts: Sequence[str]) -> dict[str, Any]:
             "width": config.width,
             "layers": config.layers,
             "head_width": 32,
+            "pool_type": "avg",  # learns what moved in half the steps that a class token takes
+            "final_ln_after_pool": True,
         },
         "text_cfg": {
             "context_length": min(MOST_TOKENS, max(LEAST_TOKENS, 2 * longest)),
