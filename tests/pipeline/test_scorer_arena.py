@@ -17,7 +17,7 @@ def test_swapped_words_are_seen_and_cannot_be_heard(tmp_path: Path) -> None:
     footage = record_arena(tmp_path / "footage", episodes=160, per_film=8)
     settings = ["shards.validation=0.25", "latents.settings.channels=12"]
     make_corpus(tmp_path / "corpus", footage, "arena", settings)
-    made = fit_scorer(tmp_path / "corpus", tmp_path / "scorer", config=FitConfig(steps=900))
+    made = fit_scorer(tmp_path / "corpus", tmp_path / "scorer", config=FitConfig(steps=1000))
     assert made.distinct == 8 and made.held_out >= 1
     found = calibrate(
         tmp_path / "corpus",
