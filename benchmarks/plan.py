@@ -20,7 +20,7 @@ from rich.console import Console
 
 from pipeline.forecast.estimate import Estimate, Facts, draw
 from pipeline.forecast.forecast import Bench, Films, Totals, Work, forecast
-from pipeline.inputs.sources import list_sources
+from pipeline.inputs.listing import list_sources
 from pipeline.plan import make_plan
 from pipeline.recipe import load_recipe
 from pipeline.runner import run

@@ -20,7 +20,9 @@ from corpus.layout import TOOL_VERSION
 from corpus.shards.reading import read_manifest
 from corpus.store import Store
 from pipeline.faults import PutOff, RunError, blameless, read_put_off, tidy
-from pipeline.inputs.sources import Listing, identify, list_sources, write_listing
+from pipeline.inputs.listing import list_sources
+from pipeline.inputs.naming import identify
+from pipeline.inputs.sources import Listing, write_listing
 from pipeline.ledger import conservation
 from pipeline.ledger.compaction import AT_ONCE, compact
 from pipeline.ledger.endings import Ending

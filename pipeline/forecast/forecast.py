@@ -44,7 +44,9 @@ from pipeline.forecast.estimate import (
 )
 from pipeline.forecast.glance import moving
 from pipeline.forecast.trial import Trial, run_trials
-from pipeline.inputs.sources import LISTING, Listing, Source, identify, list_sources, read_listing
+from pipeline.inputs.listing import list_sources
+from pipeline.inputs.naming import identify
+from pipeline.inputs.sources import LISTING, Listing, Source, read_listing
 from pipeline.ledger.endings import Ending
 from pipeline.ledger.replay import replay
 from pipeline.ledger.shelf import Shelf

@@ -27,7 +27,7 @@ import ray
 from corpus.rows import Row
 from corpus.store import Folder
 from pipeline.faults import Faults, Marks, PutOff, RunError, fatal, passing, systemic, told
-from pipeline.inputs.sources import check_unchanged
+from pipeline.inputs.naming import check_unchanged
 from pipeline.ledger.replay import silent
 from pipeline.ledger.shelf import Finder
 from pipeline.ledger.tables import Table

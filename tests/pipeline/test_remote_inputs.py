@@ -17,19 +17,20 @@ from corpus.ids import sha256_bytes
 from corpus.remote import cache_folder
 from corpus.store import store_at
 from pipeline.faults import RunError
-from pipeline.inputs import remote as remote_inputs
+from pipeline.inputs import fetching
 from pipeline.inputs.addresses import RemoteConfig
-from pipeline.inputs.remote import Fetcher, split_glob, stored
+from pipeline.inputs.fetching import Fetcher
+from pipeline.inputs.listing import list_sources
+from pipeline.inputs.naming import identify
 from pipeline.inputs.sources import (
     LISTING,
     Listing,
     Source,
     SourceConfig,
-    identify,
-    list_sources,
     read_listing,
     write_listing,
 )
+from pipeline.inputs.uris import split_glob, stored
 from pipeline.ledger import conservation
 from pipeline.ledger.replay import Replay
 from pipeline.plan import Plan
@@ -47,7 +48,7 @@ def config(**changes: object) -> SourceConfig:
 @pytest.fixture(autouse=True)
 def _quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(remote.CACHE, str(tmp_path / "cache"))
-    monkeypatch.setattr(remote_inputs, "WAIT", 0.01)
+    monkeypatch.setattr(fetching, "WAIT", 0.01)
 
 
 @pytest.fixture

@@ -13,7 +13,9 @@ import pytest
 from corpus.errors import UserError
 from corpus.files import write_text
 from pipeline.faults import RunError
-from pipeline.inputs.sources import SourceConfig, identify, list_sources
+from pipeline.inputs.listing import list_sources
+from pipeline.inputs.naming import identify
+from pipeline.inputs.sources import SourceConfig
 from pipeline.ledger import conservation
 from pipeline.ledger.endings import lines
 from pipeline.ledger.lock import Lock

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from corpus.store import LocalStore
-from pipeline.inputs.sources import Listing, Source, SourceConfig, identify, list_sources
+from pipeline.inputs.listing import list_sources
+from pipeline.inputs.naming import identify
+from pipeline.inputs.sources import Listing, Source, SourceConfig
 from pipeline.ledger import conservation, walk
 from pipeline.ledger.compaction import compact
 from pipeline.ledger.endings import endings

@@ -14,7 +14,9 @@ import pytest
 from corpus.errors import UserError
 from corpus.rows import Row
 from pipeline.faults import Marks, RunError, read_put_off
-from pipeline.inputs.sources import SourceConfig, identify, list_sources
+from pipeline.inputs.listing import list_sources
+from pipeline.inputs.naming import identify
+from pipeline.inputs.sources import SourceConfig
 from pipeline.ledger.compaction import compact
 from pipeline.ledger.shelf import Shelf
 from pipeline.plan import Plan

@@ -1,4 +1,4 @@
-"""Remote inputs: fetched into the cache of this machine, and named by their bytes.
+"""Fetching: remote inputs come into the cache of this machine, and are named by their bytes.
 
 A film is fetched once to be named, by as many downloads at once as the recipe allows, and again by
 the worker that needs it where the cache (`corpus.remote`) no longer has it. The cache is bounded,
@@ -7,48 +7,22 @@ so a run needs no more room for films than that and what is being fetched.
 
 import errno
 import os
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TypeVar
-from urllib.parse import urlsplit, urlunsplit
-
-from fsspec.utils import glob_translate
 
 from corpus.errors import UserError
 from corpus.ids import ID_LENGTH, sha256_file
 from corpus.remote import RemoteStore, copy_path, is_copied, trim_cache, unfinished
 from pipeline.faults import systemic
 from pipeline.inputs.addresses import WEB, Refused, RemoteConfig, check_uri, opened
+from pipeline.inputs.uris import stored
 
 WAIT, FACTOR = 0.5, 4.0  # seconds before the second try; how much longer before each next
 NOT_MODIFIED = 304
 Got = TypeVar("Got")
-
-
-_SECRET = re.compile(
-    r"x-amz-.*|x-goog-.*|signature|expires|key-pair-id|policy|awsaccesskeyid|googleaccessid"
-    r"|sig|se|sp|sv|sr|st|spr|ske|sks|skt|skv|skoid|sktid|token|access_token|auth",
-    re.IGNORECASE,
-)
-
-
-def stored(uri: str) -> str:
-    """A URI as it may be stored and shown: without user, password and signature."""
-    if not is_remote(uri):
-        return uri
-    parts = urlsplit(uri)
-    plain = [
-        pair for pair in parts.query.split("&") if not _SECRET.fullmatch(pair.partition("=")[0])
-    ]
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=host, query="&".join(plain)))
-
-
-def is_remote(uri: str) -> bool:
-    return "://" in uri and urlsplit(uri).scheme != "file"
 
 
 @dataclass(frozen=True)
@@ -161,22 +135,3 @@ def _keep(file: IO[bytes]) -> None:
     """A copy is believed by its name alone, so it must survive a power cut whole."""
     file.flush()
     os.fsync(file.fileno())
-
-
-def matcher(pattern: str) -> Callable[[str], bool]:
-    """Whether a relative name fits a glob: ``*`` and ``?`` within a folder, ``**`` across them."""
-    fits = re.compile(glob_translate(pattern)).match
-    return lambda name: fits(name) is not None
-
-
-def split_glob(text: str) -> tuple[str, str]:
-    """A path or URI with a glob: the folder that holds all it can name, and the pattern below."""
-    parts = text.split("/")
-    first = next(index for index, part in enumerate(parts) if is_glob(part))
-    return "/".join(parts[:first]) or ("/" if text.startswith("/") else "."), "/".join(
-        parts[first:]
-    )
-
-
-def is_glob(text: str) -> bool:
-    return any(mark in text for mark in "*?[")

@@ -8,15 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from corpus.errors import UserError
-from pipeline.inputs import sources
-from pipeline.inputs.sources import (
-    Listing,
-    SourceConfig,
-    identify,
-    list_sources,
-    read_listing,
-    write_listing,
-)
+from pipeline.inputs.listing import list_sources
+from pipeline.inputs.naming import identify
+from pipeline.inputs.sources import Listing, SourceConfig, read_listing, write_listing
 
 CONFIG = SourceConfig()
 
@@ -193,51 +187,6 @@ class TestMissing:
         (tmp_path / "a.txt").touch()
         with pytest.raises(UserError, match="neither media"):
             list_sources(str(tmp_path / "a.txt"), CONFIG)
-
-
-class TestCache:
-    @pytest.fixture
-    def reads(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        """Names of the files that were hashed."""
-        seen: list[str] = []
-        real = sources.video_id
-
-        def spy(path: Path) -> str:
-            seen.append(path.name)
-            return real(path)
-
-        monkeypatch.setattr(sources, "video_id", spy)
-        return seen
-
-    def test_an_unchanged_file_is_not_read_again(self, folder: Path, reads: list[str]) -> None:
-        first = listed(folder)
-        assert len(reads) == 2
-        assert listed(folder) == first
-        assert len(reads) == 2
-
-    def test_a_changed_file_is(self, folder: Path, reads: list[str]) -> None:
-        listed(folder)
-        (folder / "b.mp4").write_bytes(b"c")
-        os.utime(folder / "b.mp4", ns=(1, 1))
-        assert listed(folder).sources[0].video_id != listed(folder).sources[1].video_id
-        assert reads.count("b.mp4") == 2
-        assert reads.count("a.MKV") == 1
-
-    def test_rehash_believes_no_stamp(self, folder: Path, reads: list[str]) -> None:
-        before = listed(folder).sources[0]
-        stamp = (folder / "b.mp4").stat()
-        (folder / "b.mp4").write_bytes(b"c")
-        os.utime(folder / "b.mp4", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-        assert listed(folder).sources[0].video_id == before.video_id, "the stamp says unchanged"
-        fresh = listed(folder, rehash=True).sources[0]
-        assert fresh.video_id != before.video_id
-        assert listed(folder).sources[0].video_id == fresh.video_id, "and it is remembered"
-
-    def test_a_damaged_cache_is_named(self, folder: Path, tmp_path: Path) -> None:
-        (tmp_path / "cache").mkdir()
-        (tmp_path / "cache" / "sources.parquet").write_bytes(b"nonsense")
-        with pytest.raises(UserError, match=r"sources\.parquet cannot be read"):
-            listed(folder)
 
 
 def test_a_listing_is_stored_and_read_back(folder: Path, tmp_path: Path) -> None:

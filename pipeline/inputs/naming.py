@@ -1,0 +1,134 @@
+"""Naming: every listed file gets the name that its bytes give it, and what was named before is not
+read again.
+"""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from corpus.errors import UserError
+from corpus.ids import ID_LENGTH, sha256_file, video_id
+from corpus.store import Folder, store_at
+from pipeline.faults import systemic, told
+from pipeline.inputs.addresses import Refused
+from pipeline.inputs.fetching import Fetcher
+from pipeline.inputs.names_table import NamesTable
+from pipeline.inputs.sources import Listing, Source, SourceConfig
+from pipeline.inputs.uris import is_remote, stored
+from stages.stage import Record
+
+BATCH = 256  # files that are asked for at once
+
+
+def identify(listing: Listing, config: SourceConfig, cache: Folder, *, rehash: bool) -> Listing:
+    """Name every listed file by its bytes, and end those that cannot become videos.
+
+    A file whose path, size and mtime (or remote version) stand in ``cache`` is not read again,
+    unless ``rehash``.
+    Of files with the same bytes the first in order stays; the others end as ``duplicate``.
+    """
+    known = NamesTable(store_at(cache))
+    if rehash:
+        known.forget(listing.sources)
+    fetch = Fetcher(config.remote)
+    named: list[Source] = []
+    far = any(is_remote(source.path) for source in listing.sources)
+    with ThreadPoolExecutor(config.remote.downloads if far else config.hash_workers) as pool:
+        for start in range(0, len(listing.sources), BATCH):
+            batch = listing.sources[start : start + BATCH]
+            for source in pool.map(lambda source: _identify(source, known, fetch), batch):
+                named.append(source)
+                known.remember(source)
+    known.save()
+    return replace(listing, sources=tuple(_without_duplicates(named)))
+
+
+def _identify(source: Source, known: NamesTable, fetch: Fetcher) -> Source:
+    """Size, mtime, bytes and timeline of one file; whatever goes wrong becomes its outcome."""
+    if source.outcome != "ok":
+        return source
+    source = _identify_far(source, known, fetch) if is_remote(source.path) else _hash(source, known)
+    if source.timeline is None or source.outcome != "ok":
+        return source
+    try:
+        far = is_remote(source.timeline)
+        sha256 = fetch.look(source.timeline).sha256 if far else sha256_file(Path(source.timeline))
+        return replace(source, timeline_sha256=sha256)
+    except (OSError, Refused) as error:
+        message = f"its timeline {stored(source.timeline)}: {error}"
+        return source.ended("failed", "timeline", message)
+
+
+def _hash(source: Source, known: NamesTable) -> Source:
+    path = Path(source.path)
+    try:
+        stat = path.stat()
+        source = replace(source, size=stat.st_size, mtime_ns=stat.st_mtime_ns)
+        if not path.is_file():
+            return source.ended("failed", "unreadable", "it is not an ordinary file")
+        if stat.st_size == 0:
+            return source.ended("failed", "empty", "the file has no bytes")
+        before = known.near(source.path, source.size, source.mtime_ns)
+        return replace(source, video_id=before or video_id(path))
+    except OSError as error:
+        return source.ended("failed", "unreadable", str(error.strerror or error))
+
+
+def _identify_far(source: Source, known: NamesTable, fetch: Fetcher) -> Source:
+    try:
+        found = fetch.look(source.path, known.far(source.path))
+    except Refused as error:
+        return source.ended("failed", error.reason, str(error))
+    except OSError as error:
+        if systemic(error):
+            raise
+        return replace(source, outcome="pending", message=told(error))
+    source = replace(source, size=found.size, mtime_ns=found.modified, version=found.version)
+    if found.size == 0:
+        return source.ended("failed", "empty", "the file has no bytes")
+    return replace(source, video_id=found.sha256[:ID_LENGTH])
+
+
+def _without_duplicates(sources: Iterable[Source]) -> Iterator[Source]:
+    first: dict[str, str] = {}
+    for source in sources:
+        if source.outcome != "ok" or source.video_id is None:
+            yield source
+        elif source.video_id in first:
+            message = f"the same bytes as {first[source.video_id]}"
+            yield source.ended("filtered", "duplicate", message)
+        else:
+            first[source.video_id] = source.uri
+            yield source
+
+
+def check_unchanged(record: Record, seen: Record, *, reread: bool) -> None:
+    """Raise unless the files that a record names still are what they were when they were named.
+
+    A copy of a remote file was checked when it was fetched.
+
+    Args:
+        record: of a video, or of a clip, whose source file is out of the question.
+        seen: what the stage got of it, with local paths.
+        reread: believe no size and mtime, but read the bytes.
+
+    Raises:
+        OSError: one cannot be read now.
+        UserError: one was replaced.
+    """
+    if "path" in record:
+        path = Path(str(seen.get("path", record["path"])))
+        same = is_remote(record["path"]) or _stamp(path) == (record["size"], record["mtime_ns"])
+        if (reread or not same) and video_id(path) != record["video_id"]:
+            raise UserError(f"{path} was replaced while it was worked on: run again")
+    sidecar = str(seen.get("timeline", record.get("timeline")) or "")
+    # It is small, but clips are many.
+    looked = sidecar and not is_remote(sidecar) and (reread or "path" in record)
+    if looked and sha256_file(Path(sidecar)) != record["timeline_sha256"]:
+        raise UserError(f"{sidecar} was replaced while it was worked on: run again")
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
