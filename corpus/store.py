@@ -3,7 +3,7 @@
 A `Store` knows files by *names*: relative to its root, with forward slashes. A name holds nothing
 or a whole file, also after kill -9: locally by fsync and rename, remotely because one PUT under the
 final name is all there is. Whoever needs a file on disk asks `Store.local`, which fetches remote
-ones into a cache of this machine (`corpus.remote`).
+ones into a cache of this machine (`corpus.cache`).
 """
 
 import fcntl

@@ -1,7 +1,7 @@
 """Fetching: remote inputs come into the cache of this machine, and are named by their bytes.
 
 A film is fetched once to be named, by as many downloads at once as the recipe allows, and again by
-the worker that needs it where the cache (`corpus.remote`) no longer has it. The cache is bounded,
+the worker that needs it where the cache (`corpus.cache`) no longer has it. The cache is bounded,
 so a run needs no more room for films than that and what is being fetched.
 """
 
@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TypeVar
 
+from corpus.cache import copy_path, is_copied, trim_cache, unfinished
 from corpus.errors import UserError
 from corpus.ids import ID_LENGTH, sha256_file
-from corpus.remote import RemoteStore, copy_path, is_copied, trim_cache, unfinished
+from corpus.remote import RemoteStore
 from pipeline.faults import systemic
 from pipeline.inputs.addresses import WEB, Refused, RemoteConfig, check_uri, opened
 from pipeline.inputs.uris import stored

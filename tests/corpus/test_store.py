@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from corpus import remote
+from corpus import cache, remote
+from corpus.cache import cache_folder, trim_cache
 from corpus.errors import UserError
-from corpus.remote import RemoteStore, cache_folder, trim_cache
+from corpus.remote import RemoteStore
 from corpus.store import LocalStore, Store, store_at
 
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(remote.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(cache.CACHE, str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -175,7 +176,7 @@ def test_a_glance_is_one_listing(far: RemoteStore, monkeypatch: pytest.MonkeyPat
 def test_copies_are_bounded_and_leftovers_of_the_dead_go(
     far: RemoteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(remote.CACHE_GB, str(3000 / 2**30))
+    monkeypatch.setenv(cache.CACHE_GB, str(3000 / 2**30))
     for number in range(5):
         far.write("a", bytes([number]) * 1000)
         path = far.local("a")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from corpus import remote
+from corpus.cache import CACHE, cache_folder
 from corpus.errors import UserError
 from corpus.ids import sha256_bytes
 from corpus.remote import RemoteStore
@@ -34,8 +34,8 @@ WHERE = "source.where={sport: golf}"
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(remote.CACHE, str(tmp_path_factory.mktemp("cache")))
-        yield remote.cache_folder()
+        patch.setenv(CACHE, str(tmp_path_factory.mktemp("cache")))
+        yield cache_folder()
 
 
 @pytest.fixture(scope="module")

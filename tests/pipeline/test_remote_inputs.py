@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from web import Web, serving
 
-from corpus import remote
+from corpus import cache, remote
+from corpus.cache import cache_folder
 from corpus.errors import UserError
 from corpus.ids import sha256_bytes
-from corpus.remote import cache_folder
 from corpus.store import store_at
 from pipeline.faults import RunError
 from pipeline.inputs import fetching
@@ -47,7 +47,7 @@ def config(**changes: object) -> SourceConfig:
 
 @pytest.fixture(autouse=True)
 def _quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(remote.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(cache.CACHE, str(tmp_path / "cache"))
     monkeypatch.setattr(fetching, "WAIT", 0.01)
 
 
