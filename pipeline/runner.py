@@ -26,6 +26,7 @@ from pipeline.inputs.sources import Listing, write_listing
 from pipeline.ledger import conservation
 from pipeline.ledger.compaction import AT_ONCE, compact
 from pipeline.ledger.endings import Ending
+from pipeline.ledger.leash import Leash
 from pipeline.ledger.lock import Lock
 from pipeline.ledger.walk import Finished, Tally, slices
 from pipeline.plan import Cluster, Plan, phases
@@ -108,7 +109,16 @@ def run(
         about = {"schema": SCHEMA, "tool": TOOL_VERSION, "recipe": plan.recipe.name}
         log.write([event("begin", **about, inputs=len(listing.sources))])
         found, computed, put_off = _drain(
-            plan, listing, place, folder, log, view, retry=retry, verbose=verbose, address=address
+            plan,
+            listing,
+            place,
+            folder,
+            log,
+            view,
+            lock.leash,
+            retry=retry,
+            verbose=verbose,
+            address=address,
         )
         put_off = [*listing.put_off(), *put_off]
         shards, rewritten = _finish(plan, found.finished, lock)
@@ -137,6 +147,7 @@ def _drain(
     folder: Path,
     log: EventLog,
     view: View,
+    leash: Leash,
     *,
     retry: bool,
     verbose: bool,
@@ -173,7 +184,7 @@ def _drain(
                     raise RunError(f"{len(now.queue)} records wait for {names}: no progress")
                 before = (now.queue.digest, len(now.queue))
                 with _shown(now.sums, log, view) as on_events:
-                    _stream(plan, now.queue, cluster, notes, on_events)
+                    _stream(plan, now.queue, cluster, notes, on_events, leash)
                 put_off = read_put_off(notes)
                 now = _stand(plan, listing, place, view, put_off)
     finally:  # here, when no worker can write any more
@@ -219,6 +230,7 @@ def _stream(
     cluster: Cluster,
     notes: Store,
     on_events: Callable[[list[Event]], None],
+    leash: Leash,
 ) -> None:
     """One phase: from the first stage at which a record waits to the last that fits beside it."""
     from pipeline.streaming.stream import Link, stream
@@ -227,7 +239,7 @@ def _stream(
     phase = next(part for part in phases(plan.stages, cluster) if first in part)
     positions = range(first, phase.stop)
     links = [Link(at, plan.stages[at], plan.tables[at]) for at in positions]
-    stream(links, queue.backlog(positions), cluster, notes, on_events)
+    stream(links, queue.backlog(positions), cluster, notes, on_events, leash)
 
 
 @contextmanager

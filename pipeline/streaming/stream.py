@@ -22,6 +22,7 @@ from corpus.store import Folder, store_at
 from pipeline.cluster.joining import is_client
 from pipeline.cluster.nodes import SeeingWorker, leave_sign
 from pipeline.faults import RunError, read_fatal
+from pipeline.ledger.leash import Leash
 from pipeline.ledger.tables import Table
 from pipeline.plan import Cluster
 from pipeline.streaming.queue import Backlog, taken
@@ -49,12 +50,14 @@ def stream(
     cluster: Cluster,
     notes: Folder,
     on_events: Callable[[list[Event]], None],
+    leash: Leash,
 ) -> None:
     """Run ``waiting`` records through ``links`` until all that can be answered is durable.
 
     Args:
         notes: folder of this run, for attempt marks and faults.
         on_events: gets the workers' events now and then, from another thread.
+        leash: ends the workers with the run.
 
     Raises:
         UserError, RunError: as a worker raised it.
@@ -65,12 +68,12 @@ def stream(
         with _polling(monitor, on_events) as broken:
             if is_client():  # Ray Data runs in drivers only: have one made in the cluster
                 driver: Any = ray.remote(num_cpus=0, max_retries=0)(_run)
-                pending = [driver.remote(links, waiting, cluster, notes, reporter)]
+                pending = [driver.remote(links, waiting, cluster, notes, reporter, leash)]
                 while pending and not broken:
                     done, pending = ray.wait(pending, timeout=POLL_SECONDS)
                     ray.get(done)
             else:
-                _run(links, waiting, cluster, notes, reporter, broken)
+                _run(links, waiting, cluster, notes, reporter, leash, broken)
     except Exception as error:
         known = read_fatal(notes)
         raise known or RunError(f"the stream broke: {type(error).__name__}: {error}") from error
@@ -84,11 +87,12 @@ def _run(
     cluster: Cluster,
     notes: Folder,
     reporter: "_Reporter",
+    leash: Leash,
     broken: Sequence[Exception] = (),
 ) -> None:
     """Drive the stream until it ends or something is ``broken``."""
     _quiet()
-    data = _dataset(links, waiting, cluster, notes, reporter)
+    data = _dataset(links, waiting, cluster, notes, reporter, leash)
     for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):
         if broken:
             break
@@ -129,6 +133,7 @@ def _dataset(
     cluster: Cluster,
     notes: Folder,
     report: _Reporter,
+    leash: Leash,
 ) -> ray.data.Dataset:
     """Ray Data restarts actors that died, and repeats their tasks, without limit by default; what
     kills a worker twice is quarantined (`pipeline.streaming.worker`), so this comes to an end."""
@@ -150,6 +155,7 @@ def _dataset(
             link.table,
             store_at(notes).at(link.stage.name),
             report,
+            leash,
         )
         data = data.map_batches(
             worker,

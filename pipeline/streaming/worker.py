@@ -28,6 +28,7 @@ from corpus.rows import Row
 from corpus.store import Folder
 from pipeline.faults import Faults, Marks, PutOff, RunError, fatal, passing, systemic, told
 from pipeline.inputs.naming import check_unchanged
+from pipeline.ledger.leash import Leash
 from pipeline.ledger.replay import silent
 from pipeline.ledger.shelf import Finder
 from pipeline.ledger.tables import Table
@@ -50,6 +51,7 @@ class Job:
         position: of the stage in the plan.
         notes: folder of this run and stage for attempt marks and faults.
         report: called with the events of `pipeline.telemetry.events`.
+        leash: ends the worker with its run.
     """
 
     stage: Stage
@@ -57,12 +59,15 @@ class Job:
     table: Table
     notes: Folder
     report: Callable[[Event], None]
+    leash: Leash | None = None
 
 
 class Worker:
     """Holds one opened stage."""
 
     def __init__(self, job: Job) -> None:
+        if job.leash is not None:
+            job.leash.tie()
         self._job = job
         self._stage = job.stage
         self._marks = Marks(job.notes)
