@@ -259,10 +259,10 @@ def sweep(
 
     * `tv2tv sweep corpus/ clips --score motion`
     """
-    from pipeline.ledger.status import read_status
+    from pipeline.ledger.status import latest
     from pipeline.sweep.tables import tell
 
-    told = tell(read_status(corpus), level, score)
+    told = tell(latest(corpus), level, score)
     if as_json:
         typer.echo(json.dumps(told.to_json(), indent=2))
         return

@@ -17,7 +17,7 @@ from corpus.ids import canonical_json
 from pipeline.inputs.sources import Listing, Source
 from pipeline.ledger import conservation
 from pipeline.ledger.endings import Ending, endings, joined
-from pipeline.ledger.replay import Replay, replay, unit_id
+from pipeline.ledger.replay import Replay, replay
 from pipeline.ledger.shelf import Shelf, ranges
 from pipeline.ledger.tables import Answers
 from pipeline.plan import Plan
@@ -123,16 +123,6 @@ class Tally:
         self.waiting.update(stages[waiting.stage].name for waiting in found.waiting)
         for position, key in found.stale:
             self.stale.setdefault(stages[position].name, set()).add(key)
-
-
-def whole(plan: Plan, listing: Listing) -> Replay:
-    """All slices in one, in memory: for a corpus of which pages are made."""
-    found = Replay()
-    for part in slices(plan, listing):
-        for name in ("answered", "waiting", "finished", "stale"):
-            getattr(found, name).extend(getattr(part.found, name))
-    found.finished.sort(key=unit_id)
-    return found
 
 
 class Finished(Mapping[str, Record]):

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 from markupsafe import Markup, escape
+
+from pipeline.sweep.spread import Spread
 
 WIDTH, HEIGHT, FOOT = 280, 72, 16
 BINS = 24
@@ -54,12 +55,9 @@ class Chart:
     at_most: float | None = None
 
 
-def of_values(title: str, meaning: str, values: Sequence[float]) -> Chart:
+def of_spread(title: str, meaning: str, values: Spread) -> Chart:
     """A chart of numbers, which may be none."""
-    if not len(values):
-        return Chart(title, meaning, (0.0,), ())
-    counts, edges = np.histogram(np.asarray(values, float), BINS)
-    return Chart(title, meaning, edges.tolist(), counts.tolist())
+    return Chart(title, meaning, *values.bars(BINS))
 
 
 def draw(chart: Chart) -> Markup:

@@ -7,16 +7,9 @@ from typing import Any
 from rich.table import Table as RichTable
 
 from corpus.errors import UserError
-from pipeline.ledger.status import Status
-from pipeline.sweep.thresholds import (
-    NEAR_DUPLICATE,
-    STAGES,
-    Level,
-    Likeness,
-    Sweep,
-    likeness,
-    sweeps,
-)
+from pipeline.ledger.status import Latest
+from pipeline.sweep.items import STAGES, Level
+from pipeline.sweep.thresholds import NEAR_DUPLICATE, Likeness, Scores, Sweep
 
 SIGNS, HOW = (">=", "<="), ("alone", "with others")
 
@@ -48,7 +41,7 @@ class Told:
         return [overview(self.sweeps), "one score by threshold: --score NAME"]
 
 
-def tell(status: Status, level: str, score: str | None) -> Told:
+def tell(latest: Latest, level: str, score: str | None) -> Told:
     """All scores of a level, or one; near-duplicates are a score of clips, `NEAR_DUPLICATE`.
 
     Raises:
@@ -57,8 +50,11 @@ def tell(status: Status, level: str, score: str | None) -> Told:
     if level not in STAGES:
         raise UserError(f"{level} have no scores: choose from {', '.join(STAGES)}")
     known: Level = "clips" if level == "clips" else "segments"
-    pairs = likeness(status) if known == "clips" and score in (None, NEAR_DUPLICATE) else None
-    found = [] if score == NEAR_DUPLICATE and pairs else sweeps(status, known, score)
+    alike = known == "clips" and score in (None, NEAR_DUPLICATE)
+    scores = Scores(latest.plan, known, signatures=alike)
+    status = latest.count(scores.add)
+    pairs = scores.likeness() if alike else None
+    found = [] if score == NEAR_DUPLICATE and pairs else scores.sweeps(score)
     waiting = sum(status.waiting.values())
     return Told(known, tuple(found), pairs, score is None, waiting)
 

@@ -9,7 +9,8 @@ import json
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from pipeline.inputs.sources import Listing
 from pipeline.ledger.conservation import Counts
 from pipeline.ledger.endings import endings
 from pipeline.ledger.replay import Replay
-from pipeline.ledger.status import Status
-from pipeline.ledger.walk import Tally
+from pipeline.ledger.status import Latest, Status
+from pipeline.ledger.walk import Slice, Tally
 from pipeline.plan import Plan
 from stages.stage import (
     ClipStage,
@@ -36,6 +37,8 @@ from stages.stage import (
     children,
     merged,
 )
+
+RUN = "20260101T000000.000000Z-1"
 
 
 class FakeConfig(StageConfig):
@@ -166,8 +169,9 @@ class Clips(_Fake, VideoStage[FakeConfig]):
         ]
 
     def advance(self, record: Record, rows: Sequence[Row]) -> list[Record]:
+        film = {"video_id": record["video_id"], "uri": record["uri"], "start": 0.0}
         return [
-            {"video_id": record["video_id"], "shot_id": r.parent, "clip_id": r.id, **r.columns}
+            {**film, "shot_id": r.parent, "clip_id": r.id, **r.columns}
             for r in rows
             if r.id is not None and r.outcome == "ok"
         ]
@@ -179,7 +183,7 @@ class Segments(_Fake, ClipStage[FakeConfig]):
     level = "segment"
     reads = ("clip_id", "chunks")
     Config = FakeConfig
-    writes = pa.schema([pa.field("a", pa.int32())])
+    writes = pa.schema([pa.field("a", pa.int32()), pa.field("b", pa.int32())])
 
     def process(self, records: Sequence[Record]) -> list[list[Row]]:
         return [self._one(record) for record in records]
@@ -191,7 +195,7 @@ class Segments(_Fake, ClipStage[FakeConfig]):
                 "segment",
                 record["clip_id"],
                 segment_id(record["clip_id"], a, a + 1),
-                columns={"a": a},
+                columns={"a": a, "b": a + 1},
             )
             for a in range(record["chunks"])
         ]
@@ -232,7 +236,11 @@ class Words(_Fake, ClipStage[FakeConfig]):
         return rows
 
     def advance(self, record: Record, rows: Sequence[Row]) -> list[Record]:
-        return children(record, rows, "segments", "segment_id")
+        before = {segment["segment_id"]: segment for segment in record["segments"]}
+        return [
+            {**clip, "segments": [{**before[s["segment_id"]], **s} for s in clip["segments"]]}
+            for clip in children(record, rows, "segments", "segment_id")
+        ]
 
 
 class Latents(_Fake, ClipStage[FakeConfig]):
@@ -294,12 +302,42 @@ STAGES = (Probe, Shots, Clips, Segments, Words, Latents)
 WITH_FILES = (Probe, Shots, FiledClips, Segments, Words, FiledLatents)
 
 
-def status_of(run: str, plan: Plan, listing: Listing, found: Replay, counts: Counts) -> Status:
-    """A status of what one says was found."""
+@dataclass(frozen=True)
+class FakeLatest(Latest):
+    """A run of which one says what is found."""
+
+    found: Replay
+    sums: Tally
+
+    def slices(self) -> Iterator[Slice]:
+        yield Slice(self.listing.sources, self.found, ())
+
+    def count(self, *watchers: Callable[[Slice], None]) -> Status:
+        for part in self.slices():
+            for watch in watchers:
+                watch(part)
+        return Status(self.run, self.plan, self.listing, self.sums)
+
+
+def latest_of(plan: Plan, listing: Listing, found: Replay, counts: Counts) -> FakeLatest:
+    """The latest run, whose sums are what one says; without counts there are no endings."""
     sums = Tally(plan)
     if counts:
         sums.counts, sums.endings = counts, endings(listing.sources, plan.stages, found)
     sums.waiting.update(plan.stages[one.stage].name for one in found.waiting)
-    status = Status(run, plan, listing, sums)
-    vars(status)["found"] = found
-    return status
+    return FakeLatest(RUN, plan, listing, found, sums)
+
+
+def answer_all(plan: Plan, listing: Listing, *, but: str = "") -> None:
+    """What a run would store, without Ray; of film ``but`` only its probe."""
+    for source in (one for one in listing.sources if one.outcome == "ok"):
+        records = [source.record()]
+        for stage, table in zip(plan.stages, plan.tables, strict=True):
+            onward = []
+            for record in records:
+                (rows,) = stage.process([record])
+                table.write([(stage.key(record), record["video_id"], rows)])
+                onward += stage.advance(record, rows)
+            records = onward
+            if source.uri == but:
+                break
