@@ -48,8 +48,7 @@ from pipeline.inputs.listing import list_sources
 from pipeline.inputs.naming import identify
 from pipeline.inputs.sources import LISTING, Listing, Source, read_listing
 from pipeline.ledger.endings import Ending
-from pipeline.ledger.replay import replay
-from pipeline.ledger.shelf import Shelf
+from pipeline.ledger.walk import slices
 from pipeline.plan import Plan, make_plan
 from pipeline.recipe import Recipe
 from pipeline.runner import run
@@ -207,12 +206,11 @@ def _standing(recipe: Recipe, corpus: Path | str) -> dict[tuple[str, int, int], 
         listed = read_listing(runs.at(name.removesuffix(f"/{LISTING}"))).sources
         sources |= {s.video_id: s for s in listed if s.video_id and s.outcome == "ok"}
         stamps |= {_stamp(s): s.video_id for s in listed if s.video_id}
-    stored = [Shelf(table).answers(videos=list(sources)) for table in plan.tables]
-    found = replay(plan.stages, (source.record() for source in sources.values()), stored)
     position = dict.fromkeys(sources, len(plan.stages))
-    for one in found.waiting:
-        video = one.record["video_id"]
-        position[video] = min(position[video], one.stage)
+    for part in slices(plan, Listing(tuple(sources.values()))):
+        for one in part.found.waiting:
+            video = one.record["video_id"]
+            position[video] = min(position[video], one.stage)
     return {stamp: position.get(video, 0) for stamp, video in stamps.items()}
 
 
