@@ -20,6 +20,7 @@ from corpus.errors import UserError
 from corpus.layout import TOOL_VERSION
 from pipeline.faults import RunError
 from pipeline.ledger.conservation import ConservationError, Counts
+from pipeline.ledger.decoding import Decoding
 from pipeline.ledger.endings import Ending, lines
 
 app = typer.Typer(
@@ -140,7 +141,7 @@ def run(
         verbose=bool(context.obj),
         address=address,
     )
-    _tell(console, result.counts, result.endings, corpus)
+    _tell(console, result.counts, result.endings, result.decoding, corpus)
     done = ", ".join(f"{name} {n}" for name, n in result.computed.items() if n)
     _say(console, f"computed: {done or 'nothing, all of it was there'}")
     where = None if result.shards is None else result.shards.place()
@@ -230,7 +231,7 @@ def status(
         return
     console = Console()
     _say(console, f"run {found.run}, recipe {found.plan.recipe.name}")
-    _tell(console, found.counts, found.endings, corpus)
+    _tell(console, found.counts, found.endings, found.sums.decoding, corpus)
     for name, number in found.waiting.items():
         _say(console, f"  {number} waiting for {name}: run the same command again")
     if number := found.listing.ignored:
@@ -482,12 +483,14 @@ def _fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-def _tell(console: Console, counts: Counts, endings: Sequence[Ending], corpus: str) -> None:
-    """The conservation table, and why things ended."""
+def _tell(
+    console: Console, counts: Counts, endings: Sequence[Ending], decoding: Decoding, corpus: str
+) -> None:
+    """The conservation table, why things ended, and pictures against packets."""
     from pipeline.ledger.status import counts_table
 
     console.print(counts_table(counts))
-    for text in lines(endings, str(corpus)):
+    for text in [*lines(endings, str(corpus)), *decoding.lines()]:
         _say(console, f"  {text}")
 
 

@@ -25,6 +25,7 @@ from pipeline.inputs.naming import identify
 from pipeline.inputs.sources import Listing, write_listing
 from pipeline.ledger import conservation
 from pipeline.ledger.compaction import AT_ONCE, compact
+from pipeline.ledger.decoding import Decoding
 from pipeline.ledger.endings import Ending
 from pipeline.ledger.leash import Leash
 from pipeline.ledger.lock import Lock
@@ -47,6 +48,7 @@ class Result:
         computed: units of work per stage that were computed, not read.
         counts: the conservation table.
         endings: why things ended.
+        decoding: pictures against packets.
         shards: folder of the shards; None when no clip came through and none stood there.
         rewritten: whether the shards were made anew.
     """
@@ -55,6 +57,7 @@ class Result:
     computed: dict[str, int]
     counts: conservation.Counts
     endings: list[Ending]
+    decoding: Decoding
     shards: Store | None
     rewritten: bool
 
@@ -128,7 +131,8 @@ def run(
         log.write([event("end", **end, shards_rewritten=rewritten)])
     if put_off:
         raise RunError(_unfinished(put_off))
-    return Result(place, computed, found.sums.counts, found.sums.endings, shards, rewritten)
+    sums = found.sums
+    return Result(place, computed, sums.counts, sums.endings, sums.decoding, shards, rewritten)
 
 
 @dataclass(frozen=True)

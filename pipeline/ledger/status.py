@@ -78,6 +78,7 @@ class Status:
             "recipe": self.plan.recipe.name,
             "ignored": self.listing.ignored,
             "waiting": self.waiting,
+            "decoding": self.sums.decoding.to_json(),
         }
 
 

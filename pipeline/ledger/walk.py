@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from corpus.ids import canonical_json
 from pipeline.inputs.sources import Listing, Source
 from pipeline.ledger import conservation
+from pipeline.ledger.decoding import Decoding
 from pipeline.ledger.endings import Ending, endings, joined
 from pipeline.ledger.replay import Replay, replay
 from pipeline.ledger.shelf import Shelf, ranges
@@ -91,6 +92,7 @@ class Tally:
         waiting: records per stage that wait.
         stale: per stage, keys whose rows do not count.
         endings: why things ended.
+        decoding: pictures against packets.
     """
 
     plan: Plan
@@ -101,6 +103,7 @@ class Tally:
     waiting: Counter[str] = field(default_factory=Counter)
     stale: dict[str, set[str]] = field(default_factory=dict)
     endings: list[Ending] = field(default_factory=list)
+    decoding: Decoding = field(default_factory=Decoding)
 
     def add(self, part: Slice) -> None:
         """Count a slice.
@@ -113,6 +116,7 @@ class Tally:
         conservation.check(part.sources, counts, found)
         conservation.add(self.counts, counts)
         self.endings = joined(self.endings, endings(part.sources, stages, found))
+        self.decoding.add(part.sources, found)
         for stage, number in zip(stages, part.durable, strict=True):
             self.durable[stage.name] += number
         for answered in found.answered:

@@ -74,6 +74,7 @@ def page(status: Status, gathered: Gathered) -> str:
             endings=status.endings,
             waiting=status.waiting,
             ignored=status.listing.ignored,
+            decoding=status.sums.decoding,
             files=gathered.files,
             listed=len(status.listing.sources),
             activity=activity,
