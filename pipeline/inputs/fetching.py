@@ -1,7 +1,8 @@
 """Fetching: remote inputs come into the cache of this machine, and are named by their bytes.
 
 A film is fetched once to be named, by as many downloads at once as the recipe allows, and again by
-the worker that needs it where the cache (`corpus.cache`) no longer has it. The cache is bounded,
+the worker that needs it where the cache (`corpus.cache`) no longer has it. One whose manifest tells
+its SHA-256 has its name by that, and is fetched by workers alone. The cache is bounded,
 so a run needs no more room for films than that and what is being fetched.
 """
 
@@ -41,6 +42,18 @@ class Known:
     sha256: str
 
 
+class NotAsNamed(UserError):
+    """A file that is not what it was listed as: it was replaced, or its manifest is wrong.
+
+    Attributes:
+        reason: ``sha256``, or why it is refused (`addresses.Refused`).
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Fetcher:
     """Fetches what a policy allows. Small and without state: every worker has one."""
@@ -55,16 +68,19 @@ class Fetcher:
 
         Raises:
             OSError: it cannot be had now.
-            UserError: it is not there any more, or has other bytes now.
+            NotAsNamed: it is not there, or has other bytes.
         """
         copy = copy_path(name[:ID_LENGTH], uri)
         if not is_copied(copy):
             try:
                 found = self.look(uri)
             except Refused as error:
-                raise UserError(f"{stored(uri)} cannot be fetched again: {error}") from error
+                raise NotAsNamed(
+                    error.reason, f"{stored(uri)} cannot be fetched: {error}"
+                ) from error
             if not found.sha256.startswith(name):
-                raise UserError(f"{stored(uri)} was replaced while it was worked on: run again")
+                other = f"the SHA-256 of its bytes is {found.sha256}, not {name}"
+                raise NotAsNamed("sha256", f"{stored(uri)} is not what was listed: {other}")
         return str(copy)
 
     def look(self, uri: str, known: Known | None = None) -> Known:

@@ -2,8 +2,9 @@
 read; any of them may be remote (`pipeline.inputs.fetching`).
 
 A *manifest* is a .jsonl, .csv or .parquet file with a column ``uri`` (a path, relative to the
-manifest's folder) and, optionally, ``timeline`` (same rule). All other columns (licence, title,
-language, the user's own) are carried along as ``meta``, and ``source.where`` may choose by them.
+manifest's folder) and, optionally, ``timeline`` (same rule) and ``sha256`` (of the video's bytes).
+All other columns (licence, title, language, the user's own) are carried along as ``meta``, and
+``source.where`` may choose by them.
 
 Without a manifest, a timeline lies beside its video: ``film.mp4`` and ``film.timeline.jsonl``. A
 remote video that a manifest lists has the timeline that its row names, or none.
@@ -20,7 +21,7 @@ from corpus.errors import UserError
 from corpus.store import store_at
 from pipeline.inputs.addresses import WEB, Refused, check_uri
 from pipeline.inputs.fetching import Fetcher
-from pipeline.inputs.manifest import MANIFEST_SUFFIXES, read_manifest
+from pipeline.inputs.manifest import COLUMNS, MANIFEST_SUFFIXES, read_manifest
 from pipeline.inputs.sources import Listing, Source, SourceConfig
 from pipeline.inputs.uris import is_glob, is_remote, matcher, split_glob, stored
 from pipeline.inputs.where import Where, check_columns, refusal
@@ -139,17 +140,19 @@ def _far_folder(given: str, config: SourceConfig) -> Listing:
     store = store_at(f"{scheme}://{base}")
     if store.has(""):
         return Listing((Source(given.rpartition("/")[2], given),))
-    fits, listed = matcher(pattern), store.names()
+    fits, listed = matcher(pattern), store.files()
+    if not listed:
+        raise UserError(f"--input {given} does not exist: there is no file below {store.place()}")
     names = [name for name in listed if fits(name) and "/." not in f"/{name}"]
     media = [name for name in names if Path(name).suffix.lower() in config.suffixes]
     if not media:
         raise _no_media(given, len(names), config)
-    there = set(listed)
 
     def beside(name: str) -> Source:
         timeline = name.removesuffix(Path(name).suffix) + TIMELINE_SUFFIX
-        found = store.place(timeline) if timeline in there else None
-        return Source(name, store.place(name), timeline=found)
+        found, stat = store.place(timeline) if timeline in listed else None, listed[name]
+        film = Source(name, store.place(name), stat.size, stat.modified, version=stat.version)
+        return replace(film, timeline=found)
 
     sources = tuple(_nameable(beside(name)) for name in media)
     known = {*media, *(s.timeline.removeprefix(f"{store.place()}/") for s in sources if s.timeline)}
@@ -165,8 +168,9 @@ def _manifest(path: Path, base: str) -> Listing:
 
 
 def _listed(base: str, row: dict[str, Any]) -> Source:
-    meta = {name: value for name, value in row.items() if name not in ("uri", "timeline")}
-    named = Source(stored(row["uri"]), stored(row["uri"]), meta=meta)
+    meta = {name: value for name, value in row.items() if name not in COLUMNS}
+    sha256 = (row.get("sha256") or "").lower() or None
+    named = Source(stored(row["uri"]), stored(row["uri"]), meta=meta, sha256=sha256)
     try:
         path = _resolved(base, row["uri"])
         given = row.get("timeline")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pyarrow.parquet as pq
 from corpus.errors import UserError
 
 MANIFEST_SUFFIXES = (".jsonl", ".csv", ".parquet")
+COLUMNS = ("uri", "timeline", "sha256")  # ours; all others are the user's
 Rows = list[dict[str, Any]]
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def read_manifest(path: Path) -> Rows:
@@ -51,6 +54,12 @@ def _check_uris(path: Path, rows: Iterable[dict[str, Any]]) -> None:
         seen[uri] = number
         if not isinstance(row.get("timeline") or "", str):
             raise UserError(f"manifest {path}, row {number}: timeline is not a path")
+        sha256 = row.get("sha256") or ""
+        if sha256 and not (isinstance(sha256, str) and _SHA256.fullmatch(sha256)):
+            raise UserError(
+                f"manifest {path}, row {number}: sha256 {sha256!r} is not 64 hex digits: "
+                "write the file's SHA-256, or leave it empty"
+            )
 
 
 def _jsonl(path: Path) -> Rows:

@@ -2,7 +2,7 @@
 read again.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,9 @@ def identify(listing: Listing, config: SourceConfig, cache: Folder, *, rehash: b
 
     A file whose path, size and mtime (or remote version) stand in ``cache`` is not read again,
     unless ``rehash``.
-    Of files with the same bytes the first in order stays; the others end as ``duplicate``.
+    A remote file whose manifest tells its SHA-256 is named by that, and fetched by whoever works on
+    it (`fetching.Fetcher`). Of files with the same bytes the first in order stays; the others end
+    as ``duplicate``.
     """
     known = NamesTable(store_at(cache))
     if rehash:
@@ -49,6 +51,9 @@ def _identify(source: Source, known: NamesTable, fetch: Fetcher) -> Source:
     if source.outcome != "ok":
         return source
     source = _identify_far(source, known, fetch) if is_remote(source.path) else _hash(source, known)
+    if source.sha256 and source.video_id and not source.sha256.startswith(source.video_id):
+        message = f"the SHA-256 of its bytes begins with {source.video_id}, not {source.sha256}"
+        source = source.ended("quarantined", "sha256", f"{message} as its manifest says")
     if source.timeline is None or source.outcome != "ok":
         return source
     try:
@@ -76,8 +81,13 @@ def _hash(source: Source, known: NamesTable) -> Source:
 
 
 def _identify_far(source: Source, known: NamesTable, fetch: Fetcher) -> Source:
+    if source.sha256:
+        return replace(source, video_id=source.sha256[:ID_LENGTH])
+    before = known.far(source.path)
+    if before and before.version and (before.size, before.version) == (source.size, source.version):
+        return replace(source, video_id=before.sha256)  # as the listing of its folder says
     try:
-        found = fetch.look(source.path, known.far(source.path))
+        found = fetch.look(source.path, before)
     except Refused as error:
         return source.ended("failed", error.reason, str(error))
     except OSError as error:
@@ -90,17 +100,18 @@ def _identify_far(source: Source, known: NamesTable, fetch: Fetcher) -> Source:
     return replace(source, video_id=found.sha256[:ID_LENGTH])
 
 
-def _without_duplicates(sources: Iterable[Source]) -> Iterator[Source]:
-    first: dict[str, str] = {}
+def _without_duplicates(sources: Sequence[Source]) -> Iterator[Source]:
+    """Whose bytes were read stays rather than who only says what they are."""
+    kept: dict[str | None, Source] = {}
+    for source in sorted(sources, key=lambda one: bool(one.sha256) and is_remote(one.path)):
+        if source.outcome == "ok":
+            kept.setdefault(source.video_id, source)
     for source in sources:
-        if source.outcome != "ok" or source.video_id is None:
+        other = kept.get(source.video_id)
+        if source.outcome != "ok" or other is None or other is source:
             yield source
-        elif source.video_id in first:
-            message = f"the same bytes as {first[source.video_id]}"
-            yield source.ended("filtered", "duplicate", message)
         else:
-            first[source.video_id] = source.uri
-            yield source
+            yield source.ended("filtered", "duplicate", f"the same bytes as {other.uri}")
 
 
 def check_unchanged(record: Record, seen: Record, *, reread: bool) -> None:

@@ -30,7 +30,7 @@ _LISTING = pa.schema(
         *((name, pa.string()) for name in ("uri", "path")),
         *((name, pa.int64()) for name in ("size", "mtime_ns")),
         *((name, pa.string()) for name in ("video_id", "outcome", "reason", "message", "meta")),
-        *((name, pa.string()) for name in ("timeline", "timeline_sha256", "version")),
+        *((name, pa.string()) for name in ("timeline", "timeline_sha256", "version", "sha256")),
     ]
 )
 
@@ -61,6 +61,8 @@ class Source:
         path: absolute local path, or URI of a remote file.
         size, mtime_ns: what the file system said when it was listed; -1 if it said nothing.
         version: of a remote file: what tells whether it changes, such as an ETag.
+        sha256: what its manifest says that its bytes hash to. A remote file is then named by that,
+            and whoever fetches it first sees whether it is true.
         video_id: hash of its bytes; None when they could not be had.
         outcome, reason, message: ok, or why it is no video: never, or ``pending``, when its bytes
             could not be had now.
@@ -80,13 +82,14 @@ class Source:
     timeline: str | None = None
     timeline_sha256: str | None = None
     version: str | None = None
+    sha256: str | None = None
 
     def ended(self, outcome: Outcome, reason: str, message: str) -> "Source":
         return replace(self, outcome=outcome, reason=reason, message=message)
 
     def record(self) -> Record:
         """What the first stage gets."""
-        stamp = ("video_id", "uri", "path", "size", "mtime_ns")
+        stamp = ("video_id", "uri", "path", "size", "mtime_ns", "sha256")
         return {n: getattr(self, n) for n in (*stamp, "meta", "timeline", "timeline_sha256")}
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from corpus.cache import CACHE, cache_folder
 from corpus.errors import UserError
-from corpus.ids import sha256_bytes
+from corpus.ids import sha256_bytes, sha256_file
 from corpus.remote import RemoteStore
 from corpus.shards import ShardSet
 from corpus.store import Store, local_root, store_at
@@ -27,7 +27,11 @@ from pipeline.recipe import load_recipe
 from pipeline.runner import Result, run
 from pipeline.telemetry.progress import PlainView
 
-MANIFEST = "uri,sport,take\nfilms/one.mp4,golf,1\nfilms/two.mp4,golf,2\nfilms/none.mp4,chess,3\n"
+MANIFEST = """uri,sport,take,sha256
+films/one.mp4,golf,1,{}
+films/two.mp4,golf,2,
+films/none.mp4,chess,3,
+"""
 WHERE = "source.where={sport: golf}"
 
 
@@ -50,7 +54,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for at, frame in enumerate(frames):
             frame[40:60, 20 + at : 40 + at] = (250, 240, 30)
         write_video(folder / "films" / f"{name}.mp4", frames, 16)
-    (folder / "m.csv").write_text(MANIFEST)
+    (folder / "m.csv").write_text(MANIFEST.format(sha256_file(folder / "films" / "one.mp4")))
     return folder
 
 
