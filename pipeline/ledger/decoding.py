@@ -82,7 +82,7 @@ class Decoding:
         pictures = f"{self.decoded:,} pictures of {self.packets:,} packets in {films}"
         if not self.damaged:
             return [f"decoded: {pictures}, none damaged"]
-        told = [f"decoded: {pictures}; in {self.damaged:,} {_lost(self.missing, self.cut)}"]
+        told = [f"decoded: {pictures}, {self.damaged:,} damaged: {_lost(self.missing, self.cut)}"]
         told += [f"  {in_a_line(f'{film.file}: {film}')}" for film in self.worst[:NAMED]]
         if self.damaged > NAMED:
             told.append(f"  and {self.damaged - NAMED} more")
@@ -90,7 +90,7 @@ class Decoding:
 
 
 def _lost(missing: int, cut: int) -> str:
-    return f"{missing:,} are missing, {cut:,} cut away as damaged"
+    return f"{missing:,} missing, {cut:,} cut away as damaged"
 
 
 def _rank(film: Film) -> tuple[float, str]:

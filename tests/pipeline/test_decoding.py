@@ -40,10 +40,10 @@ def test_what_is_missing_or_damaged_is_said_film_by_film() -> None:
         "damaged": 2,
     }
     assert decoding.lines() == [
-        "decoded: 1,450 pictures of 1,450 packets in 4 films; "
-        "in 2 1 are missing, 25 cut away as damaged",
-        "  worse.mp4: of 100 pictures 0 are missing, 25 cut away as damaged",
-        "  less.mp4: of 100 pictures 1 are missing, 0 cut away as damaged",
+        "decoded: 1,450 pictures of 1,450 packets in 4 films, "
+        "2 damaged: 1 missing, 25 cut away as damaged",
+        "  worse.mp4: of 100 pictures 0 missing, 25 cut away as damaged",
+        "  less.mp4: of 100 pictures 1 missing, 0 cut away as damaged",
     ]
 
 
