@@ -47,6 +47,7 @@ from pipeline.forecast.trial import Trial, run_trials
 from pipeline.inputs.listing import list_sources
 from pipeline.inputs.naming import identify
 from pipeline.inputs.sources import LISTING, Listing, Source, read_listing
+from pipeline.inputs.uris import is_remote, stored
 from pipeline.ledger.endings import Ending
 from pipeline.ledger.walk import slices
 from pipeline.plan import Plan, make_plan
@@ -184,6 +185,9 @@ class Work:
 
 
 def _stamp(source: Source) -> tuple[str, int, int]:
+    """What tells a file from another; of a remote one only its URI, as it is stored."""
+    if is_remote(source.path):
+        return stored(source.path), -1, -1
     if source.size >= 0:
         return source.path, source.size, source.mtime_ns
     try:
@@ -191,6 +195,10 @@ def _stamp(source: Source) -> tuple[str, int, int]:
     except OSError:
         return source.path, -1, -1
     return source.path, stat.st_size, stat.st_mtime_ns
+
+
+def _size(source: Source) -> int:
+    return source.size if is_remote(source.path) else _stamp(source)[1]
 
 
 def _standing(recipe: Recipe, corpus: Path | str) -> dict[tuple[str, int, int], int]:
@@ -237,9 +245,11 @@ class Bench:
         order = np.random.default_rng(self.recipe.seed).permutation(len(self.work.todo))
         pairs = [self.work.todo[i] for i in sorted(order[:PROBED])]
         self.unprobed = [self.work.todo[i] for i in sorted(order[PROBED:])]
-        part = replace(self.work.listing, sources=tuple(source for source, _ in pairs))
+        # What is tried is fetched here anyway, and its size is asked for.
+        part = tuple(replace(source, sha256=None) for source, _ in pairs)
         cache = self._folder / "named"
-        named = identify(part, self.recipe.source, cache, rehash=False)
+        listing = replace(self.work.listing, sources=part)
+        named = identify(listing, self.recipe.source, cache, rehash=False)
         for source, (_, first) in zip(named.sources, pairs, strict=True):
             if source.outcome == "ok" and source.video_id:
                 self.sources[source.video_id] = source
@@ -270,7 +280,7 @@ class Bench:
             for video, trial in self.tried.items()
             if trial.whole
         }
-        unprobed = [(_stamp(source)[1], first) for source, first in self.unprobed]
+        unprobed = [(_size(source), first) for source, first in self.unprobed]
         return Films(names, facts, sums, self.first, unprobed)
 
     def finish(self) -> list[Ending]:
@@ -324,7 +334,7 @@ class Bench:
         film = trial.probed
         end = film["end_pts"] * film["time_base"][0] / film["time_base"][1]
         start = end - film["duration"]
-        path = self.sources[trial.video_id].path
+        path = self.plan.stages[0].seen(self.sources[trial.video_id].record())["path"]
         return moving(path, film["stream"], start, film["duration"])
 
 
