@@ -315,6 +315,7 @@ def train(
     """
     from pipeline.recipe import find_config
 
+    shards = _here(shards)
     path = find_config(config, "training config")  # before what takes seconds to import
     from training.api import train as train_model
     from training.config import load_config
@@ -398,6 +399,7 @@ def evaluate(
 
     * `tv2tv evaluate runs/first --shards corpus/shards/main`
     """
+    shards = _here(shards)
     from training.api import INSTRUCTIONS
     from training.api import evaluate as measure
 
@@ -438,6 +440,15 @@ def demo(
     page = go(out, videos, Sizes(), view_for(console))
     for text in closing_words(out, page, videos):
         _say(console, text)
+
+
+def _here(shards: Path) -> Path:
+    """Shards in a folder; of a URI a path has lost one of its slashes."""
+    scheme, colon, rest = str(shards).partition(":/")
+    if not colon or shards.exists():
+        return shards
+    uri = f"{scheme}://{rest.lstrip('/')}"
+    raise UserError(f"--shards {uri} is no local folder: copy the set here, and name the copy")
 
 
 def parse_say(text: str) -> tuple[float, str]:

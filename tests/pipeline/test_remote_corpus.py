@@ -130,6 +130,26 @@ def test_status_and_report_read_it(far: Store) -> None:
     assert "cannot be read" not in page
 
 
+def test_sweep_and_plan_read_it(there: str, far: Store) -> None:
+    shown = CliRunner().invoke(app, ["sweep", far.place(), "clips", "--json"])
+    assert shown.exit_code == 0, shown.output
+    black = next(one for one in json.loads(shown.output)["scores"] if one["score"] == "black")
+    assert black["have"]["count"] == 2 and black["at_most"] == 0.9
+    given = ["--input", f"{there}/m.csv", "--set", WHERE]
+    told = CliRunner().invoke(app, ["plan", "films", *given, "--corpus", far.place()])
+    assert told.exit_code == 0, told.output
+    assert "2 of them done" in told.output
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_who_needs_a_folder_says_so(command: str, tmp_path: Path) -> None:
+    where = ["--shards", "s3://bucket/corpus/shards/main"]
+    given = ["train-tiny", "--out", str(tmp_path / "run")] if command == "train" else [str(tmp_path)]
+    told = CliRunner().invoke(app, [command, *given, *where])
+    assert isinstance(told.exception, UserError)
+    assert "copy" in str(told.exception) and "s3://bucket/corpus/shards" in str(told.exception)
+
+
 def test_the_same_again_fetches_and_computes_nothing(
     there: str, far: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
