@@ -19,6 +19,7 @@ from corpus.errors import UserError
 from corpus.layout import TOOL_VERSION
 from corpus.shards.reading import read_manifest
 from corpus.store import Store
+from pipeline.cluster.signals import terminations_interrupt
 from pipeline.faults import PutOff, RunError, blameless, read_put_off, tidy
 from pipeline.inputs.listing import list_sources
 from pipeline.inputs.naming import identify
@@ -96,6 +97,7 @@ def run(
     view.say(f"{number} file{'' if number == 1 else 's'} listed, {listing.ignored} ignored")
     place = plan.layout.runs.at(_run_name())
     with (
+        terminations_interrupt(),
         Lock(plan.layout.store, view.say) as lock,
         place.folder() as folder,
         EventLog(folder / "events.jsonl") as log,

@@ -18,7 +18,8 @@ from pathlib import Path
 import ray
 from ray._private.state import state
 
-from pipeline.cluster.joining import LOCAL, find_address, interrupts_later, is_client, joined
+from pipeline.cluster.joining import LOCAL, find_address, is_client, joined
+from pipeline.cluster.signals import interrupts_later
 from pipeline.plan import Cluster
 from stages.stage import Stage
 
