@@ -28,12 +28,11 @@ from corpus import files
 from corpus.cache import copy_path, is_copied, is_small, trim_cache, unfinished, unfinished_folder
 from corpus.errors import UserError
 from corpus.ids import content_id
-from corpus.store import Stat, Store
+from corpus.store import OBJECT_STORES, Stat, Store
 
 TRANSFERS = 16  # at once, where many files are fetched
 UPLOAD_SECONDS = 30.0  # how far the files of `folder` may lag behind
 Got = TypeVar("Got")
-INSTALL = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
 
 
 @dataclass(frozen=True)
@@ -276,13 +275,16 @@ def filesystem(uri: str) -> Any:
 def _filesystem(scheme: str) -> Any:
     try:
         return fsspec.filesystem(scheme, use_listings_cache=False)
-    except ImportError as error:
-        library = INSTALL.get(scheme)
+    except (ImportError, ValueError) as error:
+        library = OBJECT_STORES.get(scheme)
+        if library is None and isinstance(error, ValueError):
+            raise UserError(f"{scheme}:// is no file system that fsspec knows") from error
         how = "pip install 'tv2tv[remote]'" if library == "s3fs" else f"pip install {library}"
         what = f"install it: {how}" if library else str(error)
         raise UserError(f"{scheme}:// needs a library that is not there: {what}") from error
-    except ValueError as error:
-        raise UserError(f"{scheme}:// is no file system that fsspec knows") from error
+    except TypeError as error:  # ftp://, sftp:// and the like need a host before any path
+        known = ", ".join(f"{name}://" for name in OBJECT_STORES)
+        raise UserError(f"{scheme}:// is no object store; these are: {known}") from error
 
 
 def _scheme(uri: str) -> str:

@@ -224,6 +224,12 @@ class LocalStore(Store):
 
 
 Folder = Store | Path
+# Schemes of stores that all machines see alike, and the library that each needs.
+OBJECT_STORES = {
+    **dict.fromkeys(("s3", "s3a"), "s3fs"),
+    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
+    **dict.fromkeys(("abfs", "abfss", "az"), "adlfs"),
+}
 
 
 def store_at(place: Path | str | Store) -> Store:
@@ -233,12 +239,26 @@ def store_at(place: Path | str | Store) -> Store:
     text = str(place)
     if "://" not in text:
         return LocalStore(Path(text).expanduser().resolve())
-    if text.startswith("file://"):
-        return LocalStore(Path(unquote(urlparse(text).path)))
+    if is_file_uri(text):
+        return LocalStore(file_path(text))
+    if not text.partition("://")[2].strip("/"):
+        raise UserError(f"{text} names no bucket: write {text.rstrip('/')}//bucket/name")
     from corpus.remote import RemoteStore, filesystem  # fsspec is not needed otherwise
 
     filesystem(text)  # whoever misses a library learns it now
     return RemoteStore(text.rstrip("/"))
+
+
+def is_file_uri(text: str) -> bool:
+    return text[:7].lower() == "file://"
+
+
+def file_path(uri: str) -> Path:
+    """Path of a file:// URI; UserError if it is of another machine."""
+    parts = urlparse(uri)
+    if parts.netloc not in ("", "localhost"):
+        raise UserError(f"{uri} is on the machine {parts.netloc}: a local URI has three slashes")
+    return Path(unquote(parts.path))
 
 
 def local_root(store: Store) -> Path:

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urljoin, urlparse
+from urllib.parse import urljoin
 
 from corpus.errors import UserError
-from corpus.store import store_at
+from corpus.store import file_path, is_file_uri, store_at
 from pipeline.inputs.addresses import WEB, Refused, check_uri
 from pipeline.inputs.fetching import Fetcher
 from pipeline.inputs.manifest import COLUMNS, MANIFEST_SUFFIXES, read_manifest
@@ -48,7 +48,7 @@ def _wanted(source: Source, where: Where) -> Source:
 
 
 def _near(given: Path | str, config: SourceConfig) -> Listing:
-    path = Path(str(given).removeprefix("file://")).expanduser()
+    path = file_path(str(given)) if is_file_uri(str(given)) else Path(given).expanduser()
     if is_glob(str(path)) and not path.exists():
         return _glob(given, str(path), config)
     # A link to a file keeps its own name, which says what kind of file it is.
@@ -186,10 +186,13 @@ def _resolved(base: str, uri: str) -> str:
     """Where a manifest's row points to; one from elsewhere names no files of this machine."""
     if is_remote(uri):
         return uri
-    if uri.startswith("file://"):
+    if is_file_uri(uri):
         if is_remote(base):
             raise Refused("refused", "a remote manifest names a local file")
-        return unquote(urlparse(uri).path)
+        try:
+            return str(file_path(uri))
+        except UserError as error:
+            raise Refused("refused", str(error)) from error
     if not is_remote(base):
         return os.path.normpath(Path(base) / uri)
     return urljoin(f"{base}/", uri) if base.partition("://")[0] in WEB else _below(base, uri)

@@ -6,6 +6,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 from fsspec.utils import glob_translate
 
+from corpus.store import is_file_uri
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _SECRET = re.compile(
     r"x-amz-.*|x-goog-.*|signature|expires|key-pair-id|policy|awsaccesskeyid|googleaccessid"
     r"|sig|se|sp|sv|sr|st|spr|ske|sks|skt|skv|skoid|sktid|token|access_token|auth",
@@ -17,7 +20,11 @@ def stored(uri: str) -> str:
     """A URI as it may be stored and shown: without user, password and signature."""
     if not is_remote(uri):
         return uri
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # it is no URI, and will be refused
+        scheme, _, rest = uri.partition("?")[0].partition("://")
+        return f"{scheme}://{rest.rpartition('@')[2]}"
     plain = [
         pair for pair in parts.query.split("&") if not _SECRET.fullmatch(pair.partition("=")[0])
     ]
@@ -26,7 +33,7 @@ def stored(uri: str) -> str:
 
 
 def is_remote(uri: str) -> bool:
-    return "://" in uri and urlsplit(uri).scheme != "file"
+    return _SCHEME.match(uri) is not None and not is_file_uri(uri)
 
 
 def is_glob(text: str) -> bool:

@@ -147,6 +147,30 @@ class TestManifest:
         reasons = sorted(str(source.reason) for source in found.sources)
         assert reasons == ["None", "unreadable", "unreadable_name"]
 
+    def test_a_row_that_is_no_address_ends_alone(self, folder: Path) -> None:
+        path = folder / "m.jsonl"
+        rows = [
+            "http://[::1/a.mp4",
+            "file://elsewhere/a.mp4",
+            "http://u:pw@[x/a.mp4?sig=1",
+            "b.mp4",
+        ]
+        path.write_text("".join(json.dumps({"uri": uri}) + "\n" for uri in rows))
+        found = {source.uri: source.reason for source in listed(path).sources}
+        assert found == {
+            "b.mp4": None,
+            "file://elsewhere/a.mp4": "refused",
+            "http://[::1/a.mp4": "refused",
+            "http://[x/a.mp4": "refused",
+        }
+
+    @pytest.mark.parametrize("uri", ["file://{}/b%2emp4", "FILE://localhost{}/b.mp4"])
+    def test_local_uris(self, folder: Path, uri: str) -> None:
+        path = folder / "m.jsonl"
+        path.write_text(json.dumps({"uri": uri.format(folder)}) + "\n")
+        assert [source.outcome for source in listed(path).sources] == ["ok"]
+        assert len(list_sources(f"file://{folder}", CONFIG).sources) == 2
+
     def test_a_missing_timeline_ends_its_video(self, folder: Path) -> None:
         path = folder / "m.jsonl"
         path.write_text('{"uri": "b.mp4", "timeline": "none.jsonl"}\n')

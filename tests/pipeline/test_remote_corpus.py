@@ -144,7 +144,8 @@ def test_sweep_and_plan_read_it(there: str, far: Store) -> None:
 @pytest.mark.parametrize("command", ["train", "evaluate"])
 def test_who_needs_a_folder_says_so(command: str, tmp_path: Path) -> None:
     where = ["--shards", "s3://bucket/corpus/shards/main"]
-    given = ["train-tiny", "--out", str(tmp_path / "run")] if command == "train" else [str(tmp_path)]
+    run_folder = str(tmp_path / "run")
+    given = ["train-tiny", "--out", run_folder] if command == "train" else [run_folder]
     told = CliRunner().invoke(app, [command, *given, *where])
     assert isinstance(told.exception, UserError)
     assert "copy" in str(told.exception) and "s3://bucket/corpus/shards" in str(told.exception)
