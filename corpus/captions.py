@@ -1,6 +1,6 @@
 """Captions of one clip: the record that shards store as ``<key>.captions.json``."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 CAPTIONS_SCHEMA = 1
@@ -28,7 +28,7 @@ class Caption:
     binding: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**vars(self), "scores": dict(self.scores)}
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ COMMON = pa.schema(
     ]
 )
 SAID = tuple(name for name in COMMON.names if name not in ("key", "video"))
+_COMMON = frozenset(COMMON.names)
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Row:
     @staticmethod
     def from_dict(stored: dict[str, Any]) -> "Row":
         common = {name: stored[name] for name in SAID}
-        rest = {name: value for name, value in stored.items() if name not in COMMON.names}
+        rest = {name: value for name, value in stored.items() if name not in _COMMON}
         return Row(**common, columns=rest)
 
 

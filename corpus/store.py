@@ -189,7 +189,17 @@ class LocalStore(Store):
         return dict(sorted(found.items()))
 
     def glance(self) -> Callable[[str], bool]:
-        return lambda name: bool(self.size(name))
+        root = f"{self.root}{os.sep}"
+
+        def there(name: str) -> bool:
+            """As `size`; asked of every file of a corpus, so without `Path`."""
+            try:
+                found = os.stat(root + name)  # noqa: PTH116
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            return S_ISREG(found.st_mode) and found.st_size > 0
+
+        return there
 
     def remove(self, *names: str) -> None:
         for name in names:

@@ -112,10 +112,11 @@ class Tally:
             ConservationError: it does not add up.
         """
         stages, found = self.plan.stages, part.found
-        counts = conservation.count(part.sources, stages, found)
+        fates = conservation.fates(part.sources, stages, found)
+        counts = conservation.count(part.sources, stages, found, fates)
         conservation.check(part.sources, counts, found)
         conservation.add(self.counts, counts)
-        self.endings = joined(self.endings, endings(part.sources, stages, found))
+        self.endings = joined(self.endings, endings(part.sources, stages, found, fates))
         self.decoding.add(part.sources, found)
         for stage, number in zip(stages, part.durable, strict=True):
             self.durable[stage.name] += number
