@@ -81,6 +81,8 @@ def check_uri(uri: str, config: RemoteConfig) -> SplitResult:
         raise Refused("refused", f"it is no URI: {error}") from error
     if parts.username is not None or parts.password is not None:
         raise Refused("refused", "credentials do not belong in a URI")
+    if not host:
+        raise Refused("refused", f"it names no {'host' if parts.scheme in WEB else 'bucket'}")
     if parts.scheme not in config.schemes:
         known = ", ".join(config.schemes) or "none"
         raise Refused("refused", f"source.remote.schemes allows {known}, not {parts.scheme!r}")
@@ -109,7 +111,10 @@ def addresses(host: str, port: int, config: RemoteConfig) -> list[str]:
         Refused: there are some, and none is allowed.
         OSError: the name cannot be resolved now.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise Refused("refused", f"{host!r} is no host name: {error}") from error
     texts = list(dict.fromkeys(str(info[4][0]) for info in found))
     allowed = [
         text
@@ -123,6 +128,10 @@ def addresses(host: str, port: int, config: RemoteConfig) -> list[str]:
             "(source.remote.private_addresses allows it)",
         )
     return allowed
+
+
+class TooSlow(TimeoutError):
+    """A file that took all the time it is given; asked for again, it would once more."""
 
 
 class Answer:
@@ -145,9 +154,13 @@ class Answer:
         """Write the body; returns its size.
 
         Raises:
-            Refused: it is too large, by what came, whatever was announced.
+            Refused: it is too large, by what came, whatever was announced; or it is compressed,
+                which nobody asked for: those bytes are not the file's.
             OSError: it broke off, or took too long.
         """
+        coding = self._response.getheader("Content-Encoding") or "identity"
+        if coding.lower() != "identity":
+            raise Refused("encoded", f"the server sends it as {coding}, though asked not to")
         total, limit = 0, self._config.max_bytes
         announced = self._response.getheader("Content-Length")
         if announced is not None and announced.isdigit() and int(announced) > limit:
@@ -158,7 +171,7 @@ class Answer:
                 raise Refused("too_large", f"more than the {limit} bytes that are allowed")
             file.write(piece)
         if time.monotonic() > self._deadline:
-            raise TimeoutError(f"{self._url}: not done in {self._config.max_seconds:g} s")
+            raise TooSlow(f"{self._url}: not done in {self._config.max_seconds:g} s")
         if announced is not None and announced.isdigit() and total != int(announced):
             raise OSError(f"{self._url}: {total} bytes came of {announced}")
         return total
@@ -180,21 +193,22 @@ def opened(url: str, config: RemoteConfig, known: str | None = None) -> Iterator
         if parts.scheme not in WEB:
             raise Refused("refused", f"a redirect leads to {parts.scheme}://")
         connection = _connected(parts, config)
-        cut = threading.Timer(max(0.0, deadline - time.monotonic()), _cut, (connection.sock,))
-        cut.daemon = True
-        cut.start()
+        held = connection.sock.dup()  # stays what it is, whatever TLS and HTTP make of the other
         try:
-            response = _asked(connection, parts, known)
+            with _limited(held, config.timeout):
+                _secure(connection)
+                response = _asked(connection, parts, known)
             if response.status in (200, 304):
                 try:
-                    yield Answer(response, url, config, deadline)
+                    with _limited(held, deadline - time.monotonic()):
+                        yield Answer(response, url, config, deadline)
                 except HTTPException as error:
                     raise OSError(f"{url}: {type(error).__name__}: {error}") from error
                 return
             url = _elsewhere(response, url)
         finally:
-            cut.cancel()
             connection.close()
+            held.close()
     raise Refused("refused", f"more than {config.redirects} redirects")
 
 
@@ -210,23 +224,32 @@ def _connected(parts: SplitResult, config: RemoteConfig) -> HTTPConnection:
         except OSError as error:
             failed = error
             continue
-        connection.sock = _secured(raw, host) if parts.scheme == "https" else raw
+        connection.sock = raw
         return connection
     raise OSError(f"{host}: no connection: {failed}") from failed
 
 
-def _cut(sock: socket.socket) -> None:
-    """End a connection that takes too long, whatever trickles in: who reads it sees its end."""
-    with suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
+@contextmanager
+def _limited(sock: socket.socket, seconds: float) -> Iterator[None]:
+    """End a connection after so many seconds, whatever trickles in: who reads it sees its end."""
 
+    def cut() -> None:
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
 
-def _secured(raw: socket.socket, host: str) -> ssl.SSLSocket:
+    timer = threading.Timer(max(0.0, seconds), cut)
+    timer.daemon = True
+    timer.start()
     try:
-        return ssl.create_default_context().wrap_socket(raw, server_hostname=host)
-    except OSError:
-        raw.close()
-        raise
+        yield
+    finally:
+        timer.cancel()
+
+
+def _secure(connection: HTTPConnection) -> None:
+    if isinstance(connection, HTTPSConnection):
+        context = ssl.create_default_context()
+        connection.sock = context.wrap_socket(connection.sock, server_hostname=connection.host)
 
 
 def _asked(connection: HTTPConnection, parts: SplitResult, known: str | None) -> HTTPResponse:

@@ -19,7 +19,7 @@ from corpus.errors import UserError
 from corpus.ids import ID_LENGTH, sha256_file
 from corpus.remote import RemoteStore
 from pipeline.faults import systemic
-from pipeline.inputs.addresses import WEB, Refused, RemoteConfig, check_uri, opened
+from pipeline.inputs.addresses import WEB, Refused, RemoteConfig, TooSlow, check_uri, opened
 from pipeline.inputs.uris import stored
 
 WAIT, FACTOR = 0.5, 4.0  # seconds before the second try; how much longer before each next
@@ -97,7 +97,7 @@ class Fetcher:
             try:
                 return get()
             except OSError as error:
-                if systemic(error):
+                if systemic(error) or isinstance(error, TooSlow):
                     raise
                 time.sleep(WAIT * FACTOR**number)
         return get()

@@ -1,6 +1,7 @@
 """Inputs from the web and from object stores: listed, fetched once, named by their bytes."""
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -257,6 +258,20 @@ class TestNaming:
         for name in ("/a.mp4", "/b.mp4"):
             web.file(name, name.encode())
         assert set(outcomes(named(given, tmp_path)).values()) == {("ok", None)}
+
+    def test_who_took_all_the_time_is_not_asked_again(self, web: Web, tmp_path: Path) -> None:
+        def trickle(handler: BaseHTTPRequestHandler) -> None:
+            handler.send_response(200)
+            handler.end_headers()
+            while True:
+                handler.wfile.write(b"x")
+                time.sleep(0.05)
+
+        web.replies["/a.mp4"] = trickle
+        slow = config(remote={**OPEN.model_dump(), "max_seconds": 0.5})
+        found = named(manifest(tmp_path, {"uri": web.url("/a.mp4")}), tmp_path, slow)
+        assert set(outcomes(found).values()) == {("pending", None)}
+        assert web.times("/a.mp4") == 1
 
     def test_a_timeline_comes_along(self, bucket: str, tmp_path: Path) -> None:
         found = named(bucket, tmp_path)
