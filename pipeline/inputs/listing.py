@@ -35,7 +35,7 @@ def list_sources(given: Path | str, config: SourceConfig) -> Listing:
     Raises:
         UserError: nothing is there, the manifest is malformed, there is no media in the folder, or
             ``where`` asks for a column that is not there.
-        OSError: a remote folder or manifest cannot be had now.
+        OSError: a folder or a remote manifest cannot be had now.
     """
     listing = _far(str(given), config) if is_remote(str(given)) else _near(given, config)
     check_columns((source.meta for source in listing.sources), config.where)
@@ -75,22 +75,41 @@ def _glob(given: Path | str, text: str, config: SourceConfig) -> Listing:
 
 
 def _folder(root: Path, given: Path | str, config: SourceConfig, pattern: str = "**") -> Listing:
-    fits = matcher(pattern)
-    found = ((path.relative_to(root).as_posix(), path) for path in _files(root))
+    fits, closed = matcher(pattern), list[Path]()
+    found = ((path.relative_to(root).as_posix(), path) for path in _files(root, closed))
     files = sorted((name, path) for name, path in found if fits(name))
     media = [(name, path) for name, path in files if path.suffix.lower() in config.suffixes]
-    if not media:
+    if not media and not closed:
         raise _no_media(given, len(files), config)
     sources = [_beside(path, name) for name, path in media]
+    if "/" in pattern or "**" in pattern:
+        sources += [_closed(path, f"{path.relative_to(root).as_posix()}/") for path in closed]
     known = {str(path) for _, path in media} | {source.timeline for source in sources}
     ignored = sum(str(path) not in known for _, path in files)
     return Listing(tuple(map(_nameable, sources)), ignored)
 
 
-def _files(root: Path) -> Iterator[Path]:
-    """Files below ``root``, links followed, each folder visited once, hidden ones left out."""
+def _closed(path: Path, uri: str) -> Source:
+    return Source(uri, str(path)).ended("failed", "unreadable", "this folder may not be listed")
+
+
+def _files(root: Path, closed: list[Path]) -> Iterator[Path]:
+    """Files below ``root``, links followed, each folder visited once, hidden ones left out.
+
+    Args:
+        closed: gets the folders that may not be listed.
+
+    Raises:
+        OSError: a folder cannot be listed now.
+    """
+
+    def unlisted(error: OSError) -> None:
+        if not isinstance(error, PermissionError | FileNotFoundError):
+            raise error
+        closed.append(Path(str(error.filename)))
+
     visited: set[str] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
+    for folder, folders, names in os.walk(root, onerror=unlisted, followlinks=True):
         real = os.path.realpath(folder)
         if real in visited:
             folders.clear()

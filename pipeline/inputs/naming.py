@@ -2,6 +2,7 @@
 read again.
 """
 
+import errno
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,6 +20,11 @@ from pipeline.inputs.uris import is_remote, stored
 from stages.stage import Record
 
 BATCH = 256  # files that are asked for at once
+# What is wrong with a path, and stays so; anything else may be a mount that is away.
+LASTING = {
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.EACCES, errno.EPERM, errno.ENXIO),
+}
 
 
 def identify(listing: Listing, config: SourceConfig, cache: Folder, *, rehash: bool) -> Listing:
@@ -60,9 +66,12 @@ def _identify(source: Source, known: NamesTable, fetch: Fetcher) -> Source:
         far = is_remote(source.timeline)
         sha256 = fetch.look(source.timeline).sha256 if far else sha256_file(Path(source.timeline))
         return replace(source, timeline_sha256=sha256)
-    except (OSError, Refused) as error:
-        message = f"its timeline {stored(source.timeline)}: {error}"
-        return source.ended("failed", "timeline", message)
+    except Refused as error:
+        return source.ended(
+            "failed", "timeline", f"its timeline {stored(source.timeline)}: {error}"
+        )
+    except OSError as error:
+        return _unread(source, error, "timeline", f"its timeline {stored(source.timeline)}: ")
 
 
 def _hash(source: Source, known: NamesTable) -> Source:
@@ -77,7 +86,16 @@ def _hash(source: Source, known: NamesTable) -> Source:
         before = known.near(source.path, source.size, source.mtime_ns)
         return replace(source, video_id=before or video_id(path))
     except OSError as error:
-        return source.ended("failed", "unreadable", str(error.strerror or error))
+        return _unread(source, error, "unreadable")
+
+
+def _unread(source: Source, error: OSError, reason: str, of: str = "") -> Source:
+    """The end of a file that cannot be opened, or, where that may pass, its wait for a next run."""
+    if systemic(error):
+        raise error
+    if error.errno in LASTING:
+        return source.ended("failed", reason, f"{of}{error.strerror}")
+    return replace(source, outcome="pending", message=f"{of}{told(error)}")
 
 
 def _identify_far(source: Source, known: NamesTable, fetch: Fetcher) -> Source:
@@ -91,9 +109,7 @@ def _identify_far(source: Source, known: NamesTable, fetch: Fetcher) -> Source:
     except Refused as error:
         return source.ended("failed", error.reason, str(error))
     except OSError as error:
-        if systemic(error):
-            raise
-        return replace(source, outcome="pending", message=told(error))
+        return _unread(source, error, "unreadable")
     source = replace(source, size=found.size, mtime_ns=found.modified, version=found.version)
     if found.size == 0:
         return source.ended("failed", "empty", "the file has no bytes")

@@ -1,5 +1,6 @@
 """Naming by bytes: what is read again, and what is not."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from corpus.errors import UserError
 from pipeline.inputs import naming
 from pipeline.inputs.listing import list_sources
-from pipeline.inputs.naming import identify
+from pipeline.inputs.naming import check_unchanged, identify
 from pipeline.inputs.sources import Listing, SourceConfig
 
 CONFIG = SourceConfig()
@@ -71,3 +72,34 @@ class TestCache:
         (tmp_path / "cache" / "sources.parquet").write_bytes(b"nonsense")
         with pytest.raises(UserError, match=r"sources\.parquet cannot be read"):
             named(folder)
+
+
+def test_a_mount_that_is_away_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(path: Path) -> str:
+        if path.name == "b.mp4":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return "0" * 32
+
+    monkeypatch.setattr(naming, "video_id", away)
+    found = named(folder)
+    assert [source.outcome for source in found.sources] == ["pending", "ok"]
+    assert [one.item for one in found.put_off()] == ["b.mp4"]
+
+
+def test_a_file_that_grew_while_it_was_read_is_not_taken_for_what_it_was(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = naming.video_id
+
+    def growing(path: Path) -> str:
+        name = real(path)
+        if path.name == "b.mp4" and path.stat().st_size < 2:
+            with path.open("ab") as file:
+                file.write(b"+")
+        return name
+
+    monkeypatch.setattr(naming, "video_id", growing)
+    first = named(folder).sources[0]
+    with pytest.raises(UserError, match="was replaced"):
+        check_unchanged(first.record(), first.record(), reread=False)
+    assert named(folder).sources[0].video_id == real(folder / "b.mp4") != first.video_id
