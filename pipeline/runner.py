@@ -168,6 +168,7 @@ def _drain(
         return now, {}, put_off
     from pipeline.cluster.connect import (
         connected,  # Ray takes a second to import, and is not always needed
+        measured,
     )
     from pipeline.cluster.nodes import check_nodes
 
@@ -178,7 +179,10 @@ def _drain(
             phases(plan.stages, cluster)  # what can never run is told before anything runs
             if cluster.sizes:
                 view.say(f"a cluster of {cluster.cpus:g} CPUs and {cluster.gpus:g} GPUs")
-                check_nodes(plan, place, begun.queue.some())
+                if lost := check_nodes(plan, place, begun.queue.some()):
+                    view.say(f"died while they were asked, and left out: {', '.join(lost)}")
+                    cluster = measured(foreign=True)
+                    phases(plan.stages, cluster)
             size = {"cpus": cluster.cpus, "gpus": cluster.gpus, "workers": cluster.workers}
             log.write([event("cluster", **size)])
             for table in plan.tables:

@@ -42,5 +42,5 @@ def interrupts_later() -> Iterator[None]:
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
-        for one in sorted(set(came)):
-            signal.raise_signal(one)
+        for number in sorted(set(came)):
+            signal.raise_signal(number)
