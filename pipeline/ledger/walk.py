@@ -5,12 +5,14 @@ slice and not the corpus. What a run needs of all slices goes to disk: the recor
 (`pipeline.streaming.queue`) and those that finished (`Finished`).
 """
 
+import gc
 import json
 import sqlite3
 import zlib
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from corpus.ids import canonical_json
@@ -57,6 +59,7 @@ def slices(plan: Plan, listing: Listing, *, retry: bool = False) -> Iterator[Sli
     gates = {at: stage for at, stage in enumerate(plan.stages) if isinstance(stage, GateStage)}
     decided: dict[int, Answers] = {}
 
+    @_no_search_for_cycles()
     def walked(number: int, stop: int) -> tuple[Replay, list[int]]:
         """One slice up to a stage."""
         records = [source.record() for source in groups[number] if source.outcome == "ok"]
@@ -79,6 +82,19 @@ def slices(plan: Plan, listing: Listing, *, retry: bool = False) -> Iterator[Sli
     for number, sources in enumerate(groups):
         found, durable = walked(number, len(plan.stages))
         yield Slice(sources, found, durable)
+
+
+@contextmanager
+def _no_search_for_cycles() -> Iterator[None]:
+    """Rows and records hang together in trees, and to look for cycles among ever more of them takes
+    as long as half of reading them."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 @dataclass
