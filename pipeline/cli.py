@@ -490,7 +490,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    typer.echo(f"tv2tv: {message}", err=True)
+    """Names in a message come from elsewhere: they command no terminal."""
+    shown = (c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in message)
+    typer.echo(f"tv2tv: {''.join(shown)}", err=True)
     sys.exit(status)
 
 

@@ -314,3 +314,15 @@ def test_evaluate_says_what_it_found_and_gives_json_to_machines(
     wanted = training.api.INSTRUCTIONS if asked is None else asked
     assert CliRunner().invoke(app, line).output == f"obeyed {wanted}\n"
     assert json.loads(CliRunner().invoke(app, [*line, "--json"]).output) == {"n": wanted}
+
+
+def test_names_in_errors_command_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = json.dumps({"uri": "\x1b]0;title\x07\x1b[31m.mp4"})
+    (tmp_path / "m.jsonl").write_text(f"{row}\n{row}\n")
+    given = ["run", "films", "--input", str(tmp_path / "m.jsonl")]
+    with pytest.raises(SystemExit):
+        main([*given, "--corpus", str(tmp_path / "corpus")])
+    told = capsys.readouterr().err
+    assert "is listed in row 1 already" in told and "\x1b" not in told and "\x07" not in told
