@@ -8,9 +8,9 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from pipeline.telemetry.events import SCHEMA, Event, EventLog, event
 from pipeline.telemetry.progress import Progress, View
 
 NOTES, QUEUE = "notes", "waiting"
+STAMP = "%Y%m%dT%H%M%S.%fZ"
 MOST_NAMED = 10  # records that a message lists
 
 
@@ -95,7 +96,7 @@ def run(
     layout.create(plan.layout.store, plan.recipe.clock.clock())
     number = len(listing.sources)
     view.say(f"{number} file{'' if number == 1 else 's'} listed, {listing.ignored} ignored")
-    place = plan.layout.runs.at(_run_name())
+    place = plan.layout.runs.at(_run_name(plan.layout.runs))
     with (
         terminations_interrupt(),
         Lock(plan.layout.store, view.say) as lock,
@@ -201,7 +202,8 @@ def _drain(
         keys = blameless(notes)
         for stage, table in zip(plan.stages, plan.tables, strict=True):
             table.forget(keys.get(stage.name, ()))
-            compact(table)
+    for table in plan.tables:
+        compact(table)
     tidy(notes)
     place.at(QUEUE).clear()
     return now, dict(now.sums.durable - begun.sums.durable), put_off
@@ -345,10 +347,14 @@ def _announcement(now: Tally) -> str:
     return f"waiting: {', '.join(parts)}; starting Ray"
 
 
-def _run_name() -> str:
-    """A name that sorts by time."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    return f"{stamp}-{os.getpid()}"
+def _run_name(runs: Store) -> str:
+    """A name that sorts behind those of earlier runs, also where the clock went backwards."""
+    now = datetime.now(UTC)
+    for stamp in (name.partition("-")[0] for name in runs.names()):
+        with suppress(ValueError):  # a folder that is no run
+            before = datetime.strptime(stamp, STAMP).replace(tzinfo=UTC)
+            now = max(now, before + timedelta(microseconds=1))
+    return f"{now.strftime(STAMP)}-{os.getpid()}"
 
 
 def _tidy_earlier(runs: Store) -> None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
+from corpus.errors import UserError
 from corpus.ids import canonical_json
 from corpus.rows import Outcome
 from corpus.store import Folder, store_at
@@ -125,6 +126,13 @@ def write_listing(run: Folder, listing: Listing) -> None:
 
 
 def read_listing(run: Folder) -> Listing:
-    table = pq.read_table(store_at(run).local(LISTING))
+    """What `write_listing` stored; UserError where that is damaged."""
+    store = store_at(run)
+    try:
+        table = pq.read_table(store.local(LISTING))
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(
+            f"{store.place(LISTING)} cannot be read ({error}): run again to write a new one"
+        ) from error
     rows = ({**row, "meta": json.loads(row["meta"])} for row in table.to_pylist())
     return Listing(tuple(Source(**row) for row in rows), int(table.schema.metadata[b"ignored"]))

@@ -58,6 +58,26 @@ def test_the_lock_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> N
             pass
 
 
+def test_of_many_that_come_at_once_one_gets_it(tmp_path: Path) -> None:
+    begin, refused, held = threading.Barrier(8), list[UserError](), list[Lock]()
+
+    def come() -> None:
+        begin.wait()
+        try:
+            held.append(Lock(tmp_path).__enter__())
+        except UserError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=come) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(held), len(refused)) == (1, 7)
+    held[0].check()
+    held[0].__exit__(None, None, None)
+
+
 def test_a_reused_pid_is_not_the_owner(tmp_path: Path) -> None:
     with Lock(tmp_path):
         rewrite(tmp_path, started="12345")

@@ -12,6 +12,7 @@ import pytest
 
 from corpus.errors import UserError
 from corpus.files import write_text
+from corpus.store import LocalStore
 from pipeline.faults import RunError
 from pipeline.inputs.listing import list_sources
 from pipeline.inputs.naming import identify
@@ -21,7 +22,7 @@ from pipeline.ledger.endings import lines
 from pipeline.ledger.lock import Lock
 from pipeline.ledger.walk import Tally, slices
 from pipeline.plan import Cluster, Plan, phases
-from pipeline.runner import Result, run
+from pipeline.runner import Result, _run_name, run
 from pipeline.telemetry.events import Event, EventLog, read_events
 from pipeline.telemetry.progress import PlainView
 
@@ -274,6 +275,16 @@ def test_nothing_to_do_starts_no_ray(
     result = run(make_plan(), str(films(empty="")), view)
     assert levels(result)["videos"]["failed"] == {"empty": 1}
     assert result.shards is None, "without any clip there is nothing to write"
+
+
+def test_a_run_is_the_latest_although_the_clock_went_backwards(tmp_path: Path) -> None:
+    runs = LocalStore(tmp_path)
+    for name in ("20990101T000000.000000Z-17/recipe.yaml", "notes.txt"):
+        runs.write_text(name, "")
+    for _ in range(3):
+        name = _run_name(runs)
+        assert f"{name}/recipe.yaml" > max(runs.names("2"))
+        runs.write_text(f"{name}/recipe.yaml", "")
 
 
 def test_what_killed_runs_left_is_cleared_away(
