@@ -18,8 +18,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from pipeline.forecast.bench import Bench
 from pipeline.forecast.estimate import Estimate, Facts, draw
-from pipeline.forecast.forecast import Bench, Films, Totals, Work, forecast
+from pipeline.forecast.forecast import forecast
+from pipeline.forecast.totals import Films, Totals
+from pipeline.forecast.work import Work
 from pipeline.inputs.listing import list_sources
 from pipeline.plan import make_plan
 from pipeline.recipe import load_recipe

@@ -187,7 +187,8 @@ def plan(
 
     * `tv2tv plan real --input videos/ --corpus corpus/ --sample 30 --workers 64 --json`
     """
-    from pipeline.forecast.forecast import forecast, notes, table
+    from pipeline.forecast.forecast import forecast
+    from pipeline.forecast.words import notes, table
     from pipeline.recipe import load_recipe
 
     console = Console(stderr=as_json)

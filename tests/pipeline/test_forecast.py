@@ -11,7 +11,9 @@ from rich.console import Console
 from benchmarks.plan import errors, from_json
 from corpus.video import write_video
 from pipeline.forecast.estimate import Draws, exactly
-from pipeline.forecast.forecast import duration, forecast, notes, size, table, wall
+from pipeline.forecast.forecast import forecast
+from pipeline.forecast.totals import wall
+from pipeline.forecast.words import duration, notes, size, table
 from pipeline.plan import make_plan
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.runner import run
