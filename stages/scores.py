@@ -34,7 +34,7 @@ class GroundingConfig(BaseModel):
         device: ``cpu``, or ``cuda`` for a GPU per worker.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     frames: int = Field(default=4, ge=1)
     batch: int = Field(default=64, ge=1)
     device: str = "cpu"

@@ -44,7 +44,7 @@ class RemoteConfig(BaseModel):
         downloads: files at once, while they are named by their bytes.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     schemes: tuple[str, ...] = ("https", "http", "s3", "gs", "gcs", "abfs")
     hosts: tuple[str, ...] = ("*",)
     private_addresses: bool = False

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from corpus.errors import UserError
 from corpus.ids import canonical_json
@@ -46,9 +46,9 @@ class SourceConfig(BaseModel):
         remote: which remote files may be fetched, and how.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     suffixes: tuple[str, ...] = MEDIA_SUFFIXES
-    hash_workers: int = 4
+    hash_workers: int = Field(default=4, ge=1)
     where: dict[str, Condition] = {}
     remote: RemoteConfig = RemoteConfig()
 
