@@ -27,7 +27,7 @@ from pipeline.ledger.owner import Owner, gone, read_owner
 
 WORKERS = ".workers.guard"
 LOOK_SECONDS = 1.0  # between looks at the driver's process
-LOOKS_PER_READ = 10  # of the lock, which may be far away
+LOOKS_PER_READ = 10  # of a lock that is far away
 LEAVE_SECONDS = 60.0  # that a run waits for workers of an earlier one
 
 
@@ -56,8 +56,8 @@ class Leash:
         threading.Thread(target=self._watch, name="leash", daemon=True).start()
 
     def _watch(self) -> None:
-        looks = 0
-        while not self._over(read=looks % LOOKS_PER_READ == 0):
+        looks, every = 0, 1 if isinstance(self.store, LocalStore) else LOOKS_PER_READ
+        while not self._over(read=looks % every == 0):
             time.sleep(LOOK_SECONDS)
             looks += 1
         os.kill(os.getpid(), signal.SIGKILL)  # in the middle of whatever it does

@@ -4,6 +4,7 @@
 adds a line to ``<log>/<stage>``, so that tests can count what was computed.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -78,8 +79,28 @@ class _Fake(Stage[FakeConfig]):
             raise OSError(errno.ESTALE, "the mount is away")
         if what == "slow":
             time.sleep(0.5)
+        if what == "together":
+            self.meet()
         if what == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def meet(self) -> None:
+        """The first film is captioned until the second is cut; that is cut until captions begin."""
+        if self.name == "words":
+            self.wait("clips", 2)
+        else:
+            with contextlib.suppress(FileExistsError):
+                Path(self.config.log).with_name("first").touch(exist_ok=False)
+                return
+            self.wait("words", 1)
+
+    def wait(self, stage: str, count: int) -> None:
+        """Until a stage was called so often."""
+        log, end = Path(self.config.log) / stage, time.monotonic() + 120
+        while not log.exists() or len(log.read_text().splitlines()) < count:
+            if time.monotonic() > end:
+                raise ValueError(f"{stage} does not work while {self.name} does")
+            time.sleep(0.02)
 
 
 class Probe(_Fake, VideoStage[FakeConfig]):
