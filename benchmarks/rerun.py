@@ -41,7 +41,7 @@ SETTINGS = (
     f"clips.max_seconds={SECONDS}",
     "shots.detectors=[{kind: content, threshold: 255}]",
     "filters={}",
-    "latents.settings.channels=4",  # or shards take 4 GB per 10,000 clips
+    "latents.settings.channels=6",  # or shards take 4 GB per 10,000 clips
 )
 TOGETHER = 40  # films in a part
 NAMED = re.compile(r"([0-9a-f]{2}/)?([0-9a-f]{32})")

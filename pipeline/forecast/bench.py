@@ -1,4 +1,4 @@
-"""The bench: a corpus in a temporary folder, where films are probed and a sample of them is tried."""
+"""The bench: a corpus in a temporary folder, where films are probed and some are tried."""
 
 import json
 import time

@@ -21,7 +21,7 @@ from typing import Any
 from pipeline.cluster.connect import usable_cores
 from pipeline.forecast.bench import Bench
 from pipeline.forecast.estimate import Estimate, Facts, draw
-from pipeline.forecast.totals import Totals, total, wall
+from pipeline.forecast.totals import Totals, loads, total, wall
 from pipeline.forecast.work import Work
 from pipeline.inputs.listing import list_sources
 from pipeline.ledger.endings import Ending
@@ -155,6 +155,12 @@ def _predict(
         cpu_hours={name: one.estimate for name, one in cpu.items()},
         gpu_hours={name: one.estimate for name, one in gpu.items()},
         cpu_total=total(cpu.values()).estimate,
-        wall=wall(total(seconds.values()), totals.longest(whole), fixed, workers).estimate,
+        wall=wall(
+            total(seconds.values()),
+            totals.longest(whole),
+            fixed,
+            workers,
+            loads([trial for trial in bench.tried.values() if trial.whole]),
+        ).estimate,
         endings=endings,
     )

@@ -17,6 +17,7 @@ from pipeline.forecast.estimate import (
     Uses,
     exactly,
 )
+from pipeline.forecast.trial import Trial
 
 SHARDS = "bytes.shards"
 
@@ -89,17 +90,54 @@ class Totals:
         return sum(self._model.total(f"seconds.{name}", [film]).value for name in stages)
 
 
-def wall(work: Draws, longest: float, fixed: float, workers: int) -> Draws:
+@dataclass(frozen=True)
+class Load:
+    """How busy the machine was with other things while one film was tried.
+
+    Attributes:
+        seconds: of the film's work.
+        factor: these, against what as much processor time took on average, stage by stage.
+    """
+
+    seconds: float
+    factor: float
+
+
+def loads(trials: Sequence[Trial]) -> list[Load]:
+    """Of every film; all factors are 1 on a machine that has nothing else to do."""
+    rates: dict[str, float] = {}
+    for stage in {stage for trial in trials for stage in trial.seconds}:
+        cpu = sum(trial.cpu.get(stage, 0.0) for trial in trials)
+        seconds = sum(trial.seconds.get(stage, 0.0) for trial in trials)
+        rates[stage] = seconds / cpu if cpu else 0.0
+    found = []
+    for trial in trials:
+        usual = sum(cpu * rates[stage] for stage, cpu in trial.cpu.items())
+        seconds = sum(trial.seconds.values())
+        if usual:
+            found.append(Load(seconds, seconds / usual))
+    return found
+
+
+def wall(
+    work: Draws, longest: float, fixed: float, workers: int, loads: Sequence[Load] = ()
+) -> Draws:
     """Seconds of a run: all work on all cores, a ragged end, and what start and end take.
 
-    At the end cores run dry one by one, for at most as long as the dearest film takes.
+    At the end cores run dry one by one, for at most as long as the dearest film takes. A run may
+    meet the machine as busy as any of the tried films met it.
     """
-    ragged = np.linspace(0.0, longest * (1 - 1 / workers), len(work.replicates))
-    ragged = np.random.default_rng(workers).permutation(ragged)
+    random = np.random.default_rng(workers)
+    count = len(work.replicates)
+    ragged = random.permutation(np.linspace(0.0, longest * (1 - 1 / workers), count))
     busy = work.times(1 / workers)
-    value = max(busy.value + float(ragged.mean()), longest)
-    replicates = np.maximum(busy.replicates + ragged, longest)
-    return Draws(value + fixed, replicates + fixed, work.enough)
+    value = max(busy.value + float(ragged.mean()), longest) + fixed
+    replicates = np.maximum(busy.replicates + ragged, longest) + fixed
+    if loads:
+        seconds = np.array([load.seconds for load in loads])
+        factors = np.array([load.factor for load in loads])
+        replicates *= random.choice(factors, count, p=seconds / seconds.sum())
+    return Draws(value, replicates, work.enough)
 
 
 def total(draws: Iterable[Draws]) -> Draws:
