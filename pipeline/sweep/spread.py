@@ -80,12 +80,19 @@ class Spread:
         )
         return [float(value) for value in low + (high - low) * (ranks - np.floor(ranks))]
 
-    def bars(self, count: int) -> tuple[list[float], list[int]]:
-        """Edges and counts of equally wide bars; one edge and no bar of nothing."""
+    def bars(self, count: int, at: Sequence[float] = ()) -> tuple[list[float], list[int]]:
+        """Edges and counts of equally wide bars; one edge and no bar of nothing.
+
+        Args:
+            at: further edges, which part the bars that they lie in.
+        """
         table = self.table
         if not len(table):
             return [0.0], []
-        counts, edges = np.histogram(table[:, 0], count, weights=table[:, 1])
+        low, high = table[0, 0], table[-1, 0]
+        even = np.linspace(low, high if high > low else low + 1, count + 1)
+        edges = np.unique([*even, *(edge for edge in at if low < edge < high)])
+        counts, _ = np.histogram(table[:, 0], edges, weights=table[:, 1])
         return edges.tolist(), [round(number) for number in counts]
 
     def between(self, low: float, high: float) -> Array:

@@ -9,7 +9,7 @@ need something of every clip that passes the filters: its signature, some 1.5 kB
 """
 
 from dataclasses import asdict, dataclass
-from math import inf
+from math import inf, nextafter
 from typing import Any
 
 from corpus.errors import UserError
@@ -179,8 +179,11 @@ class Scores:
         """Of all scores, with the thresholds that hold now."""
         found = []
         for score, spread in sorted(self._scores.items()):
-            edges, counts = spread.bars(BINS)
             low, high = self._holds(score)
+            # What equals the highest score that is kept lies below this edge.
+            above = None if high is None else nextafter(high, inf)
+            at = [bound for bound in (low, above) if bound is not None]
+            edges, counts = spread.bars(BINS, at)
             found.append(Histogram(self.level, score, tuple(edges), tuple(counts), low, high))
         return found
 

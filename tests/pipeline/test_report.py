@@ -246,7 +246,8 @@ def test_what_bounded_a_run_is_told(tmp_path: Path) -> None:
 
 
 def test_a_chart_shows_what_a_threshold_rejects() -> None:
-    shown = draw_chart(Chart(HOSTILE, "", (0.0, 1.0, 2.0, 3.0), (1, 0, 4), at_least=2.5))
+    edges = (0.0, 1.0, 2.0, 2.5, 3.0)
+    shown = draw_chart(Chart(HOSTILE, "", edges, (1, 0, 2, 4), at_least=2.5))
     assert shown.count('class="out"') == 3 and shown.count('class="in"') == 1
     assert shown.count("<line") == 1
     assert "<script" not in shown

@@ -22,7 +22,9 @@ def test_of_few_different_numbers_all_is_exact(numbers: list[float]) -> None:
         count, doubled = spread.between(number, np.inf)
         assert count == sum(one >= number for one in numbers) and doubled == 2 * count
     edges, counts = spread.bars(24)
-    counted, drawn = np.histogram(numbers, 24)
+    low, high = min(numbers), max(numbers)
+    reach = (low, high if high > low else low + 1)
+    counted, drawn = np.histogram(numbers, 24, reach)
     assert edges == pytest.approx(drawn.tolist()) and counts == counted.tolist()
 
 
@@ -42,6 +44,14 @@ def test_of_many_it_is_near_in_any_order_and_takes_no_more_room(seed: int) -> No
     # What a threshold in force keeps is what a filter keeps, to the last clip.
     assert spread.between(0.47, np.inf)[0] == sum(number >= 0.47 for number in numbers)
     assert spread.between(-np.inf, 0.47)[0] == sum(number <= 0.47 for number in numbers)
+
+
+def test_a_bar_ends_where_one_asks() -> None:
+    spread = Spread()
+    for number in (0.0, 0.9, 0.95, 1.0):
+        spread.add(number)
+    assert spread.bars(2) == ([0.0, 0.5, 1.0], [1, 3])
+    assert spread.bars(2, [0.95, 7.0]) == ([0.0, 0.5, 0.95, 1.0], [1, 1, 2])
 
 
 def test_nothing_has_no_bars() -> None:

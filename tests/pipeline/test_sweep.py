@@ -140,6 +140,8 @@ def test_histograms_hold_every_score_once(status: Any) -> None:
     assert frozen.at_most == 0.98 and frozen.at_least is None
     assert sum(frozen.counts) == 4 and len(frozen.edges) == len(frozen.counts) + 1
     assert frozen.edges[0] == 0 and frozen.edges[-1] == 1
+    beyond = sum(n for n, edge in zip(frozen.counts, frozen.edges, strict=False) if edge > 0.98)
+    assert beyond == 1, "no bar holds what is kept and what is not"
 
 
 def shown(told: Any) -> str:
