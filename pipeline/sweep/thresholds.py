@@ -9,7 +9,7 @@ need something of every clip that passes the filters: its signature, some 1.5 kB
 """
 
 from dataclasses import asdict, dataclass
-from math import inf, nextafter
+from math import inf, isfinite, nextafter
 from typing import Any
 
 from corpus.errors import UserError
@@ -137,6 +137,8 @@ class Scores:
     def _add(self, item: Item) -> None:
         fails = failing(item, self._bounds)
         for score, value in item.scores.items():
+            if not isfinite(value):
+                continue  # it lies nowhere, and passes no threshold
             too = not fails - {score}
             self._of(score).add(value, item.seconds, too, item.seconds * too)
         if not fails:
