@@ -96,7 +96,7 @@ class _Fake(Stage[FakeConfig]):
 
     def wait(self, stage: str, count: int) -> None:
         """Until a stage was called so often."""
-        log, end = Path(self.config.log) / stage, time.monotonic() + 120
+        log, end = Path(self.config.log) / stage, time.monotonic() + 60
         while not log.exists() or len(log.read_text().splitlines()) < count:
             if time.monotonic() > end:
                 raise ValueError(f"{stage} does not work while {self.name} does")
