@@ -60,12 +60,14 @@ def tell(latest: Latest, level: str, score: str | None) -> Told:
 
 
 def overview(found: Sequence[Sweep]) -> RichTable:
-    """One line a score: how it is spread, and which thresholds hold."""
+    """One line a score, of 80 columns: how it is spread, and which thresholds hold."""
     shown = RichTable(box=None, pad_edge=False)
-    for name in ("score", "least", "5 %", "median", "95 %", "most", "kept if", "alone", "with all"):
-        shown.add_column(name, justify="left" if name in ("score", "kept if") else "right")
+    for name in ("score", "least", "median", "most", "kept if", "alone", "with all"):
+        words = name in ("score", "kept if")
+        shown.add_column(name, justify="left" if words else "right", no_wrap=True)
     for one in found:
-        spread = [f"{value:.3g}" for value in one.spread]
+        least, _, median, _, most = one.spread
+        spread = [f"{value:.3g}" for value in (least, median, most)]
         holds = [
             f"{sign} {value:g}"
             for sign, value in ((">=", one.at_least), ("<=", one.at_most))
@@ -77,7 +79,7 @@ def overview(found: Sequence[Sweep]) -> RichTable:
             for step in one.steps
             if step.threshold == value
         ]
-        shown.add_row(one.score, *spread, ", ".join(holds), ", ".join(alone), str(one.kept))
+        shown.add_row(one.score, *spread, "\n".join(holds), "\n".join(alone), str(one.kept))
     return shown
 
 

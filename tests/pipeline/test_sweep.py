@@ -19,8 +19,8 @@ from pipeline.ledger.status import Latest
 from pipeline.plan import make_plan
 from pipeline.recipe import load_recipe
 from pipeline.sweep.items import Level
-from pipeline.sweep.tables import tell
-from pipeline.sweep.thresholds import Histogram, Kept, Likeness, Scores, Sweep
+from pipeline.sweep.tables import overview, tell
+from pipeline.sweep.thresholds import Histogram, Kept, Likeness, Scores, Step, Sweep
 from stages.measures.signature import signature
 from stages.stage import Record
 
@@ -187,3 +187,14 @@ def test_the_command(status: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     found = json.loads(machine.output)
     assert [one["score"] for one in found["scores"]] == ["new", "words"]
     assert found["scores"][1]["kept"] == {"count": 2, "seconds": 4.0}
+
+
+def test_a_terminal_shows_names_and_numbers_whole() -> None:
+    kept = Kept(71, 142.0)
+    spread = (0.0001234, 0.002345, 0.02345, 0.2345, 0.3456)
+    step = Step(0.98, None, kept, kept, kept, kept)
+    one = Sweep("clips", "claims_per_second", kept, spread, None, 0.98, kept, (step,))
+    narrow = Console(width=80)
+    with narrow.capture() as capture:
+        narrow.print(overview([one]))
+    assert [len(line.split()) for line in capture.get().splitlines()] == [9, 12]
