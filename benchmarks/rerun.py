@@ -29,6 +29,7 @@ from corpus.rows import Row
 from corpus.store import local_root
 from corpus.video import write_video
 from pipeline.inputs.sources import Source, read_listing
+from pipeline.ledger.compaction import compact
 from pipeline.ledger.shelf import Shelf
 from pipeline.plan import Plan, make_plan
 from pipeline.recipe import load_recipe
@@ -154,6 +155,8 @@ def _clone(first: Template, plan: Plan, room: Path, copies: int) -> None:
                 records[film] = [i for record, rows in pairs for i in stage.advance(record, rows)]
                 _link(first.plan, plan, stage, before, records[film])
             table.write(answers)
+    for table in plan.tables:
+        compact(table, many=1)  # as a run leaves them
 
 
 def _source(folder: Path, number: int) -> Source:

@@ -172,8 +172,8 @@ class Table:
     def grouped(self, rows: pa.Table) -> dict[str, list[Row]]:
         """Rows by key."""
         groups: dict[str, list[Row]] = {}
-        for stored in rows.to_pylist():
-            groups.setdefault(stored["key"], []).append(Row.from_dict(stored))
+        for key, row in zip(rows["key"].to_pylist(), Row.read(rows), strict=True):
+            groups.setdefault(key, []).append(row)
         return groups
 
     def _table(self, answers: Sequence[Answer]) -> pa.Table:
