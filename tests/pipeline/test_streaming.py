@@ -1,6 +1,7 @@
 """All stages work at once, each batch is durable when it is done, and names are content."""
 
 import json
+import time
 from collections.abc import Callable, Iterable
 from itertools import product
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 from pipeline.faults import RunError
 from pipeline.ledger.leash import wait_for_workers
 from pipeline.ledger.shelf import Shelf
-from pipeline.plan import Plan
+from pipeline.plan import Cluster, Plan
 from pipeline.runner import run
+from pipeline.streaming import stream
+from pipeline.streaming.stream import Link
 from pipeline.telemetry.events import Event, EventLog
 from pipeline.telemetry.progress import PlainView
 
@@ -36,6 +39,39 @@ def told(events: Iterable[Event], stage: str) -> int:
     return sum(
         one["computed"] for one in events if one["event"] == "batch" and one["stage"] == stage
     )
+
+
+class TestStuck:
+    @pytest.fixture
+    def told(
+        self, make_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[[list[Event]], None]:
+        """Of six stages of a CPU each, after two of three machines were lost."""
+        left = Cluster(4, 0, 4, ((4.0, 0.0),))
+        monkeypatch.setattr(stream, "measured", lambda foreign: left)
+        monkeypatch.setattr(stream, "LOOK_SECONDS", 0.0)
+        plan = make_plan()
+        links = [Link(at, stage, plan.tables[at]) for at, stage in enumerate(plan.stages)]
+        return stream._until_stuck(links, lambda events: None)
+
+    def test_what_can_never_go_on_is_told(
+        self, told: Callable[[list[Event]], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told([])
+        monkeypatch.setattr(stream, "STUCK_SECONDS", 0.0)
+        with pytest.raises(RunError, match="the 4 CPUs and 0 GPUs that are left have no room"):
+            told([])
+
+    def test_what_goes_on_or_has_room_is_left_alone(
+        self, told: Callable[[list[Event]], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(stream, "STUCK_SECONDS", 0.05)
+        for _ in range(4):
+            time.sleep(0.02)
+            told([{"event": "batch"}])
+        monkeypatch.setattr(stream, "measured", lambda foreign: Cluster(6, 0, 6, ((6.0, 0.0),)))
+        time.sleep(0.06)
+        told([])
 
 
 @pytest.mark.usefixtures("local_ray")
