@@ -29,6 +29,7 @@ from pipeline.telemetry.progress import PlainView
 MakePlan = Callable[..., Plan]
 Films = Callable[..., Path]
 Calls = Callable[[], dict[str, int]]
+WORDS = 4  # position of the stage that stands for captions
 TWO = {"shots": [[["x", "y"], ["z"]]]}  # one shot with two clips, of two words and of one
 
 
@@ -189,8 +190,15 @@ class TestRun:
         of_a, clip = records(first)[0]["video_id"], records(first)[0]
         plan.layout.media.path(clip["latent"]).unlink()
         assert counts(plan, folder)["clips"].pending == 1
+        words = plan.tables[WORDS]
+        name = words.parts()[0]
+        part, lost = words.store.local(name), len(words.read_part(name))
+        part.write_bytes(part.read_bytes()[:-9])
+        with pytest.raises(UserError, match=f"{name} cannot be read .*: delete this file"):
+            run(plan, str(folder), view)
+        part.unlink()
         again = run(plan, str(folder), view)
-        assert calls() == {"latents": 1}
+        assert calls() == {"latents": 1, "words": lost}
         assert records(again) == records(first)
 
         shutil.rmtree(plan.layout.media.root)
