@@ -21,6 +21,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 from pydantic import BaseModel, ConfigDict, Field
 
 from corpus.layout import TOOL, TOOL_VERSION
+from pipeline.inputs.uris import stored
 
 WEB = ("http", "https")
 BLOCK = 1 << 20
@@ -142,13 +143,10 @@ class Answer:
         validator: what to ask with next time: an ETag, or else the time of the last change.
     """
 
-    def __init__(
-        self, response: HTTPResponse, url: str, config: RemoteConfig, deadline: float
-    ) -> None:
+    def __init__(self, response: HTTPResponse, url: str, config: RemoteConfig) -> None:
         self.status = response.status
         self.validator = response.getheader("ETag") or response.getheader("Last-Modified")
-        self._response, self._url, self._config = response, url, config
-        self._deadline = deadline
+        self._response, self._url, self._config = response, stored(url), config
 
     def save(self, file: IO[bytes]) -> int:
         """Write the body; returns its size.
@@ -156,7 +154,7 @@ class Answer:
         Raises:
             Refused: it is too large, by what came, whatever was announced; or it is compressed,
                 which nobody asked for: those bytes are not the file's.
-            OSError: it broke off, or took too long.
+            OSError: it broke off.
         """
         coding = self._response.getheader("Content-Encoding") or "identity"
         if coding.lower() != "identity":
@@ -170,10 +168,10 @@ class Answer:
             if total > limit:
                 raise Refused("too_large", f"more than the {limit} bytes that are allowed")
             file.write(piece)
-        if time.monotonic() > self._deadline:
-            raise TooSlow(f"{self._url}: not done in {self._config.max_seconds:g} s")
         if announced is not None and announced.isdigit() and total != int(announced):
             raise OSError(f"{self._url}: {total} bytes came of {announced}")
+        if announced is None and not total and not self._response.chunked:
+            raise OSError(f"{self._url}: the answer broke off before its body")
         return total
 
 
@@ -186,6 +184,7 @@ def opened(url: str, config: RemoteConfig, known: str | None = None) -> Iterator
 
     Raises:
         Refused, OSError: see `Answer.save`; OSError too for answers that may change by themselves.
+        TooSlow: it took all the time it is given.
     """
     deadline = time.monotonic() + config.max_seconds
     for _ in range(config.redirects + 1):
@@ -195,15 +194,17 @@ def opened(url: str, config: RemoteConfig, known: str | None = None) -> Iterator
         connection = _connected(parts, config)
         held = connection.sock.dup()  # stays what it is, whatever TLS and HTTP make of the other
         try:
-            with _limited(held, config.timeout):
+            no_answer = TimeoutError(f"{stored(url)}: no answer in {config.timeout:g} s")
+            with _limited(held, config.timeout, no_answer):
                 _secure(connection)
                 response = _asked(connection, parts, known)
             if response.status in (200, 304):
+                too_slow = TooSlow(f"{stored(url)}: not done in {config.max_seconds:g} s")
                 try:
-                    with _limited(held, deadline - time.monotonic()):
-                        yield Answer(response, url, config, deadline)
+                    with _limited(held, deadline - time.monotonic(), too_slow):
+                        yield Answer(response, url, config)
                 except HTTPException as error:
-                    raise OSError(f"{url}: {type(error).__name__}: {error}") from error
+                    raise OSError(f"{stored(url)}: {type(error).__name__}: {error}") from error
                 return
             url = _elsewhere(response, url)
         finally:
@@ -230,10 +231,16 @@ def _connected(parts: SplitResult, config: RemoteConfig) -> HTTPConnection:
 
 
 @contextmanager
-def _limited(sock: socket.socket, seconds: float) -> Iterator[None]:
-    """End a connection after so many seconds, whatever trickles in: who reads it sees its end."""
+def _limited(sock: socket.socket, seconds: float, late: TimeoutError) -> Iterator[None]:
+    """End a connection after so many seconds, whatever trickles in: who reads it sees its end.
+
+    Raises:
+        TimeoutError: ``late``, if it was ended. A header that ends there may look like a whole one.
+    """
+    ended = threading.Event()
 
     def cut() -> None:
+        ended.set()
         with suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
 
@@ -242,8 +249,14 @@ def _limited(sock: socket.socket, seconds: float) -> Iterator[None]:
     timer.start()
     try:
         yield
+    except (OSError, HTTPException) as error:
+        if ended.is_set():
+            raise late from error
+        raise
     finally:
         timer.cancel()
+    if ended.is_set():
+        raise late
 
 
 def _secure(connection: HTTPConnection) -> None:
@@ -277,5 +290,5 @@ def _elsewhere(response: HTTPResponse, url: str) -> str:
     if status in (404, 410):
         raise Refused("not_found", f"the server says {status} {response.reason}")
     if status in (408, 425, 429) or status >= 500:
-        raise OSError(f"{url}: the server says {status} {response.reason}")
+        raise OSError(f"{stored(url)}: the server says {status} {response.reason}")
     raise Refused(f"http_{status}", f"the server says {status} {response.reason}")

@@ -123,7 +123,7 @@ def _from_web(uri: str, known: Known | None, place: Path, config: RemoteConfig) 
     with opened(uri, config, known.version if known else None) as answer, place.open("wb") as file:
         if answer.status == NOT_MODIFIED:
             if known is None:
-                raise OSError(f"{uri}: the server says 304 to who has nothing")
+                raise OSError(f"{stored(uri)}: the server says 304 to who has nothing")
             return None
         size = answer.save(file)
         _keep(file)
@@ -143,7 +143,7 @@ def _from_store(uri: str, known: Known | None, place: Path, config: RemoteConfig
     store.save("", place)
     with place.open("rb") as file:
         if os.fstat(file.fileno()).st_size != stat.size:
-            raise OSError(errno.EIO, "it changed while it was fetched", uri)
+            raise OSError(errno.EIO, "it changed while it was fetched", stored(uri))
         _keep(file)
     return Known(stat.size, stat.modified, stat.version, "")
 

@@ -221,9 +221,15 @@ def test_who_trickles_before_the_answer_is_cut_off(web: Web) -> None:
 
     web.replies["/a"] = trickle
     begun = time.monotonic()
-    with pytest.raises(OSError):
+    with pytest.raises(TimeoutError):
         get(web.url("/a"), OPEN.model_copy(update={"timeout": 0.5}))
     assert time.monotonic() - begun < 10
+
+
+def test_a_header_that_breaks_off_is_no_empty_file(web: Web) -> None:
+    web.replies["/a"] = lambda handler: handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Broken: ")
+    with pytest.raises(OSError, match="broke off"):
+        get(web.url("/a"))
 
 
 def test_a_handshake_without_end_is_cut_off() -> None:

@@ -259,9 +259,14 @@ class TestNaming:
             web.file(name, name.encode())
         assert set(outcomes(named(given, tmp_path)).values()) == {("ok", None)}
 
-    def test_who_took_all_the_time_is_not_asked_again(self, web: Web, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("length", [None, "1000000"])
+    def test_who_took_all_the_time_is_not_asked_again(
+        self, web: Web, tmp_path: Path, length: str | None
+    ) -> None:
         def trickle(handler: BaseHTTPRequestHandler) -> None:
             handler.send_response(200)
+            if length is not None:
+                handler.send_header("Content-Length", length)
             handler.end_headers()
             while True:
                 handler.wfile.write(b"x")
@@ -389,6 +394,17 @@ def test_what_opens_doors_is_not_stored(tmp_path: Path) -> None:
     write_listing(tmp_path, Listing((source,)))
     text = str(pq.read_table(tmp_path / "inputs.parquet").to_pylist())
     assert "secret" not in text and "pw" not in text and "id=7" in text
+
+
+def test_nor_is_it_told_when_something_goes_wrong(web: Web, tmp_path: Path) -> None:
+    web.status("/b.mp4?sig=secret", 503)
+    web.status("/c.mp4?sig=secret", 302, "/none?sig=secret")
+    web.file("/a.mp4?sig=secret", b"half", said=1000)
+    rows = [{"uri": web.url(f"/{name}.mp4?sig=secret")} for name in "abc"]
+    found = named(manifest(tmp_path, *rows), tmp_path)
+    assert [source.outcome for source in found.sources] == ["pending", "pending", "failed"]
+    assert web.times("/none?sig=secret") == 1
+    assert "secret" not in str([source.message for source in found.sources])
 
 
 @pytest.mark.parametrize(
