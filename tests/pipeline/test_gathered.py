@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline_fakes import answer_all
+from ledger_fakes import answer_all
 
 from corpus.rows import Row
 from pipeline.inputs.listing import SourceConfig, list_sources

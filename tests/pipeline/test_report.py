@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ledger_fakes import RUN, FakeLatest, latest_of
 from PIL import Image
-from pipeline_fakes import RUN, FakeLatest, latest_of
 
 from corpus.errors import UserError
 from corpus.rows import Row

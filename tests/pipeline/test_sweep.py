@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pipeline_fakes import latest_of
+from ledger_fakes import latest_of
 from rich.console import Console
 from typer.testing import CliRunner
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pipeline_fakes import answer_all
+from ledger_fakes import answer_all
 
 from corpus.store import LocalStore
 from pipeline.inputs.listing import list_sources
