@@ -38,6 +38,7 @@ from corpus.video import encoder_arguments, ffmpeg
 from pipeline.recipe import load_recipe, make_stages
 from stages import clips, segments, shots
 from stages.probe import ProbeConfig, ProbeStage
+from stages.reading.chosen import Film
 from stages.shots import ShotsConfig, ShotsStage
 from stages.stage import Context, Record
 
@@ -160,7 +161,7 @@ def _parts(result: Round) -> Iterator[None]:
         for place, name, part in (
             (shots, "find_boundaries", "looking"),
             (clips, "encode_video", "encoding and reading"),
-            (clips.Film, "_next", "reading"),
+            (Film, "_next", "reading"),
             (segments, "read_video", "decoding clips"),
         ):
             work = timed(part, getattr(place, name))

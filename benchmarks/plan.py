@@ -3,10 +3,12 @@ all of it is, from a half that is drawn as `tv2tv plan` draws its sample.
 
 ``python -m benchmarks plan FOLDER [RECIPE [FILE.json]]`` takes all films of FOLDER through the
 stages once, then draws many halves; FILE.json gets what was measured. With ``time`` as the first
-argument it plans a sample of the folder instead, runs all of it, and compares the time.
+argument (``time FOLDER [RECIPE [RUNS]]``) it plans a sample of the folder instead, runs all of it,
+and compares the time.
 """
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -18,9 +20,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from pipeline.forecast.bench import Bench
 from pipeline.forecast.estimate import Estimate, Facts, draw
-from pipeline.forecast.forecast import Bench, Films, Totals, Work, forecast
-from pipeline.inputs.sources import list_sources
+from pipeline.forecast.forecast import forecast
+from pipeline.forecast.totals import Films, Totals
+from pipeline.forecast.work import Work
+from pipeline.inputs.listing import list_sources
 from pipeline.plan import make_plan
 from pipeline.recipe import load_recipe
 from pipeline.runner import run
@@ -115,7 +120,8 @@ def main(arguments: list[str]) -> None:
         sys.stdout.write("needs a folder of films\n")
         return
     if arguments[0] == "time":
-        _time(Path(arguments[1]), arguments[2] if len(arguments) > 2 else "real")
+        folder, recipe, runs = [*arguments[1:], *("real", "1")[max(0, len(arguments) - 2) :]]
+        _time(Path(folder), recipe, int(runs))
         return
     recipe = arguments[1] if len(arguments) > 1 else "real"
     films = measure(Path(arguments[0]), recipe)
@@ -141,12 +147,22 @@ def _print(found: Errors) -> None:
         )
 
 
-def _time(folder: Path, recipe: str) -> None:
-    loaded = load_recipe(recipe)
-    told = forecast(loaded, folder, sample=max(4, len(list(folder.iterdir())) // 2))
-    with tempfile.TemporaryDirectory() as name:
-        begun = time.monotonic()
-        run(make_plan(loaded, Path(name) / "c"), folder, PlainView(Console(quiet=True)))
-        took = time.monotonic() - begun
-    one = told.wall
-    sys.stdout.write(f"predicted {one.value:.0f} s ({one.low} to {one.high}), took {took:.0f} s\n")
+def _time(folder: Path, recipe: str, runs: int) -> None:
+    loaded, held = load_recipe(recipe), 0
+    for _ in range(runs):
+        before = os.getloadavg()[0]
+        told = forecast(loaded, folder, sample=max(4, len(list(folder.iterdir())) // 2)).wall
+        between = os.getloadavg()[0]
+        with tempfile.TemporaryDirectory() as name:
+            begun = time.monotonic()
+            run(make_plan(loaded, Path(name) / "c"), folder, PlainView(Console(quiet=True)))
+            took = time.monotonic() - begun
+        inside = (told.low or 0.0) <= took <= (told.high or 0.0)
+        held += inside
+        sys.stdout.write(
+            f"predicted {told.value:.0f} s ({told.low:.0f} to {told.high:.0f}), took {took:.0f} s: "
+            f"{'inside' if inside else 'outside'}; processes that waited or ran: {before:.0f} "
+            f"before, {between:.0f} between, {os.getloadavg()[0]:.0f} after\n"
+        )
+        sys.stdout.flush()
+    sys.stdout.write(f"the interval held {held} of {runs} times\n")

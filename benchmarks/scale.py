@@ -56,7 +56,9 @@ def _films(folder: Path, count: int, clips: int) -> None:
 
 
 def _listing(films: Path, corpus: Path) -> Any:
-    from pipeline.inputs.sources import SourceConfig, identify, list_sources
+    from pipeline.inputs.listing import list_sources
+    from pipeline.inputs.naming import identify
+    from pipeline.inputs.sources import SourceConfig
 
     config = SourceConfig()
     return identify(list_sources(films, config), config, corpus / "sources", rehash=False)

@@ -66,7 +66,7 @@ OBJECTS = ("a red umbrella", "a small dog", "a bicycle", "a tall ladder", "a whi
 class Corruption(BaseModel):
     """One kind of damage and the share of eligible captions that gets it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     kind: Kind
     rate: Annotated[float, Field(ge=0, le=1)]
 

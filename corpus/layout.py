@@ -20,7 +20,7 @@ from pathlib import Path
 from corpus.clock import Clock
 from corpus.errors import UserError
 from corpus.files import is_temporary
-from corpus.store import Folder, LocalStore, Store, local_root, store_at
+from corpus.store import OBJECT_STORES, Folder, LocalStore, Store, local_root, store_at
 
 SCHEMA_VERSION = 2
 TOOL = "tv2tv"
@@ -91,10 +91,17 @@ def create(place: Path | str | Store, clock: Clock) -> Layout:
     """Open a corpus, making it if the folder is new or empty.
 
     Raises:
-        UserError: it has another clock, is none of ours, or cannot be made there.
+        UserError: it has another clock, is none of ours, or cannot be made or shared there.
     """
     store = store_at(place)
     where = store.place()
+    scheme, remote, _ = where.partition("://")
+    if remote and scheme not in OBJECT_STORES:
+        known = ", ".join(f"{name}://" for name in OBJECT_STORES)
+        raise UserError(
+            f"a corpus cannot lie on {scheme}://: all workers must see it alike; "
+            f"choose a folder, or one of {known}"
+        )
     try:
         where.encode()  # a name of other bytes is refused by what writes Parquet
         if store.has(HEADER):

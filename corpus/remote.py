@@ -4,20 +4,15 @@ Object stores have no rename, and need none: a PUT under the final name appears 
 Credentials come from where the file system's own library looks for them (environment, profile,
 instance); none are taken from a URI, logged or stored.
 
-The cache lies in the temporary folder (`CACHE` names another), is shared by all processes of this
-user on this machine, and holds about `CACHE_GB` GiB: what was used longest ago goes first, but
-nothing that was used within the last minute. A copy is named by the object's URI and version,
-so an object that changed is fetched again.
+A copy in the cache (`corpus.cache`) is named by the object's URI and version, so an object that
+changed is fetched again.
 """
 
 import errno
 import functools
 import os
-import re
 import shutil
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -30,17 +25,14 @@ from urllib.parse import urlsplit
 import fsspec
 
 from corpus import files
+from corpus.cache import copy_path, is_copied, is_small, trim_cache, unfinished, unfinished_folder
 from corpus.errors import UserError
 from corpus.ids import content_id
-from corpus.store import Stat, Store
+from corpus.store import OBJECT_STORES, Stat, Store
 
-CACHE, CACHE_GB = "TV2TV_CACHE", "TV2TV_CACHE_GB"
-KEEP_SECONDS = 60.0  # what was used so lately may be about to be opened
-LOOK_EVERY = 64  # looks at the whole cache per filling of it
 TRANSFERS = 16  # at once, where many files are fetched
 UPLOAD_SECONDS = 30.0  # how far the files of `folder` may lag behind
 Got = TypeVar("Got")
-INSTALL = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +68,7 @@ class RemoteStore(Store):
             with self._asked(name) as (fs, path):
                 fs.put_file(str(temporary), path)
             stat = self.stat(name)
-            if stat is not None and stat.size < _limit() / LOOK_EVERY:
+            if stat is not None and is_small(stat.size):
                 kept = self._cached(name, stat)
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 temporary.replace(kept)
@@ -93,7 +85,7 @@ class RemoteStore(Store):
     @contextmanager
     def folder(self) -> Iterator[Path]:
         done, sent = threading.Event(), dict[str, tuple[int, int]]()
-        place = Path(tempfile.mkdtemp(dir=_unfinished(), prefix=f"{os.getpid()}-"))
+        place = unfinished_folder()
 
         def follow() -> None:
             while not done.wait(UPLOAD_SECONDS):
@@ -283,13 +275,16 @@ def filesystem(uri: str) -> Any:
 def _filesystem(scheme: str) -> Any:
     try:
         return fsspec.filesystem(scheme, use_listings_cache=False)
-    except ImportError as error:
-        library = INSTALL.get(scheme)
+    except (ImportError, ValueError) as error:
+        library = OBJECT_STORES.get(scheme)
+        if library is None and isinstance(error, ValueError):
+            raise UserError(f"{scheme}:// is no file system that fsspec knows") from error
         how = "pip install 'tv2tv[remote]'" if library == "s3fs" else f"pip install {library}"
         what = f"install it: {how}" if library else str(error)
         raise UserError(f"{scheme}:// needs a library that is not there: {what}") from error
-    except ValueError as error:
-        raise UserError(f"{scheme}:// is no file system that fsspec knows") from error
+    except TypeError as error:  # ftp://, sftp:// and the like need a host before any path
+        known = ", ".join(f"{name}://" for name in OBJECT_STORES)
+        raise UserError(f"{scheme}:// is no object store; these are: {known}") from error
 
 
 def _scheme(uri: str) -> str:
@@ -308,101 +303,3 @@ def _stat(info: dict[str, Any]) -> Stat:
     tags = ("ETag", "etag", "md5Hash", "content_md5")
     version = next((str(info[name]) for name in tags if info.get(name)), f"{size}-{modified}")
     return Stat(size, modified, version)
-
-
-# -- the cache --------------------------------------------------------------------------------
-
-
-def cache_folder() -> Path:
-    """Where copies and unfinished files lie, readable by this user only."""
-    given = os.environ.get(CACHE)
-    folder = Path(given or Path(tempfile.gettempdir()) / f"tv2tv-cache-{os.getuid()}")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise UserError(f"{folder} belongs to another user: name another folder with {CACHE}")
-    return folder
-
-
-def _limit() -> float:
-    """Bytes."""
-    return float(os.environ.get(CACHE_GB, "16")) * 2**30
-
-
-@contextmanager
-def unfinished(name: str) -> Iterator[Path]:
-    """A file for this process to write; named by it, so that others know when it is left over."""
-    handle, path = tempfile.mkstemp(
-        dir=_unfinished(), prefix=f"{os.getpid()}-", suffix=f"-{name[-80:]}"
-    )
-    os.close(handle)
-    try:
-        yield Path(path)
-    finally:
-        Path(path).unlink(missing_ok=True)
-
-
-def _unfinished() -> Path:
-    """Where files and folders lie that a process is at work on; their names begin with its pid."""
-    folder = cache_folder() / "unfinished"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
-def _is_left_over(path: Path) -> bool:
-    try:
-        os.kill(int(path.name.partition("-")[0]), 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, ValueError):
-        return False
-    return False
-
-
-def copy_path(key: str, name: str) -> Path:
-    """Where the copy with this key lies, or will lie; its file name is the last part of ``name``,
-    as far as any file system takes it."""
-    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name.rpartition("/")[2])[-80:]
-    return cache_folder() / "copies" / key[:2] / key / (plain.lstrip(".") or "file")
-
-
-def is_copied(copy: Path, size: int | None = None) -> bool:
-    """Whether a copy is there; it then counts as just used."""
-    with suppress(FileNotFoundError):
-        if size is None or copy.stat().st_size == size:
-            os.utime(copy)
-            return True
-    return False
-
-
-_fetched = 0  # bytes since this process last looked at the whole cache
-
-
-def trim_cache(*, after: int | None = None) -> None:
-    """Take away what dead processes left, and the oldest copies beyond the limit.
-
-    Args:
-        after: bytes that have just come in; the cache is only looked at when they add up.
-    """
-    global _fetched
-    _fetched += after or 0
-    if after is not None and _fetched < _limit() / LOOK_EVERY:
-        return
-    _fetched = 0
-    root = cache_folder()
-    for path in root.glob("unfinished/*"):
-        if _is_left_over(path):
-            shutil.rmtree(path, ignore_errors=True)
-            path.unlink(missing_ok=True)
-    found = []
-    for path in root.glob("copies/*/*/*"):
-        with suppress(FileNotFoundError):
-            stat = path.stat()
-            found.append((stat.st_mtime, stat.st_size, path))
-    total, now = sum(size for _, size, _ in found), time.time()
-    for used, size, path in sorted(found):
-        if total <= _limit() or now - used < KEEP_SECONDS:
-            return
-        path.unlink(missing_ok=True)
-        with suppress(OSError):  # another process has just put a copy there
-            path.parent.rmdir()
-        total -= size

@@ -9,6 +9,7 @@ Zero outputs is thereby a finished state like any other; conservation counts wit
 """
 
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -32,6 +33,7 @@ COMMON = pa.schema(
     ]
 )
 SAID = tuple(name for name in COMMON.names if name not in ("key", "video"))
+_COMMON = frozenset(COMMON.names)
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,21 @@ class Row:
         return {"key": key, "video": video, **common, **self.columns}
 
     @staticmethod
-    def from_dict(stored: dict[str, Any]) -> "Row":
-        common = {name: stored[name] for name in SAID}
-        rest = {name: value for name, value in stored.items() if name not in COMMON.names}
-        return Row(**common, columns=rest)
+    def read(stored: pa.Table) -> list["Row"]:
+        """The rows that a table stores. By columns, for a corpus has them by the million."""
+        own = [name for name in stored.column_names if name not in _COMMON]
+        said = (stored[name].to_pylist() for name in SAID)
+        values = zip(*(stored[name].to_pylist() for name in own), strict=True)
+        every = values if own else repeat((), stored.num_rows)
+        return [
+            Row(
+                *(level, parent, name, outcome, reason, message, score),
+                columns=dict(zip(own, some, strict=True)),
+            )
+            for level, parent, name, outcome, reason, message, score, some in zip(
+                *said, every, strict=True
+            )
+        ]
 
 
 def table_schema(columns: pa.Schema) -> pa.Schema:

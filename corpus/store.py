@@ -3,7 +3,7 @@
 A `Store` knows files by *names*: relative to its root, with forward slashes. A name holds nothing
 or a whole file, also after kill -9: locally by fsync and rename, remotely because one PUT under the
 final name is all there is. Whoever needs a file on disk asks `Store.local`, which fetches remote
-ones into a cache of this machine (`corpus.remote`).
+ones into a cache of this machine (`corpus.cache`).
 """
 
 import fcntl
@@ -189,7 +189,17 @@ class LocalStore(Store):
         return dict(sorted(found.items()))
 
     def glance(self) -> Callable[[str], bool]:
-        return lambda name: bool(self.size(name))
+        root = f"{self.root}{os.sep}"
+
+        def there(name: str) -> bool:
+            """As `size`; asked of every file of a corpus, so without `Path`."""
+            try:
+                found = os.stat(root + name)  # noqa: PTH116
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            return S_ISREG(found.st_mode) and found.st_size > 0
+
+        return there
 
     def remove(self, *names: str) -> None:
         for name in names:
@@ -224,6 +234,12 @@ class LocalStore(Store):
 
 
 Folder = Store | Path
+# Schemes of stores that all machines see alike, and the library that each needs.
+OBJECT_STORES = {
+    **dict.fromkeys(("s3", "s3a"), "s3fs"),
+    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
+    **dict.fromkeys(("abfs", "abfss", "az"), "adlfs"),
+}
 
 
 def store_at(place: Path | str | Store) -> Store:
@@ -233,12 +249,26 @@ def store_at(place: Path | str | Store) -> Store:
     text = str(place)
     if "://" not in text:
         return LocalStore(Path(text).expanduser().resolve())
-    if text.startswith("file://"):
-        return LocalStore(Path(unquote(urlparse(text).path)))
+    if is_file_uri(text):
+        return LocalStore(file_path(text))
+    if not text.partition("://")[2].strip("/"):
+        raise UserError(f"{text} names no bucket: write {text.rstrip('/')}//bucket/name")
     from corpus.remote import RemoteStore, filesystem  # fsspec is not needed otherwise
 
     filesystem(text)  # whoever misses a library learns it now
     return RemoteStore(text.rstrip("/"))
+
+
+def is_file_uri(text: str) -> bool:
+    return text[:7].lower() == "file://"
+
+
+def file_path(uri: str) -> Path:
+    """Path of a file:// URI; UserError if it is of another machine."""
+    parts = urlparse(uri)
+    if parts.netloc not in ("", "localhost"):
+        raise UserError(f"{uri} is on the machine {parts.netloc}: a local URI has three slashes")
+    return Path(unquote(parts.path))
 
 
 def local_root(store: Store) -> Path:

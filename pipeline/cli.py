@@ -5,23 +5,20 @@ mistake ends with one message and exit status 2, a broken run with 1; ``--debug`
 """
 
 import errno
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 import yaml
 from pydantic import ValidationError
-from rich.console import Console
 
 from corpus.errors import UserError
 from corpus.layout import TOOL_VERSION
 from pipeline.calibration.commands import calibrate, classifier, scorer
+from pipeline.commands import captions, corpora, models
 from pipeline.faults import RunError
-from pipeline.ledger.conservation import ConservationError, Counts
-from pipeline.ledger.endings import Ending, lines
+from pipeline.ledger.conservation import ConservationError
 from pipeline.prompting.commands import app as prompts
 
 app = typer.Typer(
@@ -36,9 +33,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(prompts, name="prompt")
-app.add_typer(scorer, name="scorer")
-app.add_typer(classifier, name="classifier")
 DEBUG = "--debug"
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 # What is wrong with a path, and not with the disk or with us: all paths come from the user.
@@ -46,14 +40,6 @@ PATH_ERRORS = {
     *(errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM),
     *(errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP),
 }
-
-Corpus = Annotated[
-    str, typer.Argument(help="Folder or URI that `tv2tv run` made.", show_default=False)
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override one value; may be repeated."),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -71,473 +57,14 @@ def _root(
     """See `app`."""
 
 
-@app.command()
-def run(
-    context: typer.Context,
-    recipe: Annotated[
-        str, typer.Argument(help="A YAML file, or the name of one in configs/.", show_default=False)
-    ],
-    inputs: Annotated[
-        str,
-        typer.Option(
-            "--input",
-            help="A folder (searched through), a glob in quotes, a video, or a manifest (.jsonl, "
-            ".csv, .parquet with a column `uri`); here, or on s3://, gs:// or https://.",
-            show_default=False,
-        ),
-    ],
-    corpus: Annotated[
-        str,
-        typer.Option(
-            help="Folder or URI (s3://bucket/name) of the corpus; made if it is missing.",
-            show_default=False,
-        ),
-    ],
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Take only the first so many files.")
-    ] = None,
-    overrides: Set = None,
-    rehash: Annotated[
-        bool, typer.Option("--rehash", help="Read every input again, even if it looks unchanged.")
-    ] = False,
-    retry: Annotated[
-        bool,
-        typer.Option(
-            "--retry", help="Do again what was quarantined: it timed out, crashed or raised."
-        ),
-    ] = False,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            help="Ray cluster to work on: HOST:PORT, ray://HOST:PORT, auto (the one of this "
-            "machine) or local (one of its own). Without it RAY_ADDRESS counts, then local.",
-            show_default=False,
-        ),
-    ] = None,
-) -> None:
-    """Bring videos through all stages into shards.
-
-    What is done already is never done again: call it again after a crash, with more inputs, or
-    with another recipe.
-
-    Examples:
-
-    * `tv2tv run real --input videos/ --corpus corpus/`
-
-    * `tv2tv run real --input "s3://films/**/*.mp4" --corpus s3://corpora/first`
-
-    * `tv2tv run arena --input footage/manifest.jsonl --corpus c --set shards.target_mb=64`
-    """
-    from pipeline.plan import make_plan
-    from pipeline.recipe import load_recipe
-    from pipeline.runner import run as run_plan
-    from pipeline.telemetry.progress import view_for
-
-    plan = make_plan(load_recipe(recipe, overrides or ()), corpus)
-    console = Console()
-    result = run_plan(
-        plan,
-        inputs,
-        view_for(console),
-        limit=limit,
-        rehash=rehash,
-        retry=retry,
-        verbose=bool(context.obj),
-        address=address,
-    )
-    _tell(console, result.counts, result.endings, corpus)
-    done = ", ".join(f"{name} {n}" for name, n in result.computed.items() if n)
-    _say(console, f"computed: {done or 'nothing, all of it was there'}")
-    where = None if result.shards is None else result.shards.place()
-    if result.counts["clips"].ok:
-        _say(console, f"shards: {where}{'' if result.rewritten else ' (unchanged)'}")
-        _say(console, f"next: tv2tv report {corpus}")
-        return
-    empty = "no shard was written" if where is None else f"{where} is empty now"
-    _say(console, f"{empty}: no clip came through, for the reasons above")
-    _say(console, f"next: tv2tv status {corpus}")
-
-
-@app.command()
-def plan(
-    recipe: Annotated[
-        str, typer.Argument(help="A YAML file, or the name of one in configs/.", show_default=False)
-    ],
-    inputs: Annotated[
-        str, typer.Option("--input", help="What `tv2tv run` would get.", show_default=False)
-    ],
-    corpus: Annotated[
-        str | None,
-        typer.Option(help="Where the work would go: what is done there is not counted."),
-    ] = None,
-    sample: Annotated[int, typer.Option(min=1, help="How many films are tried.")] = 12,
-    seconds: Annotated[
-        float | None, typer.Option(min=0, help="Begin no further film after so many seconds.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Cores to tell the time for; else this machine's.")
-    ] = None,
-    overrides: Set = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
-) -> None:
-    """Try a few films, and say what all of them will give and take.
-
-    Clips, tokens, bytes, CPU hours and time, each with the interval that should hold it. The
-    sample runs in a temporary folder; no corpus is touched.
-
-    Examples:
-
-    * `tv2tv plan real --input videos/`
-
-    * `tv2tv plan real --input videos/ --corpus corpus/ --sample 30 --workers 64 --json`
-    """
-    from pipeline.forecast.forecast import forecast, notes, table
-    from pipeline.recipe import load_recipe
-
-    console = Console(stderr=as_json)
-    found = forecast(
-        load_recipe(recipe, overrides or ()),
-        inputs,
-        corpus=corpus,
-        sample=sample,
-        seconds=seconds,
-        workers=workers,
-        say=lambda text: _say(console, text),
-    )
-    if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2))
-        return
-    console.print(table(found))
-    for text in notes(found):
-        _say(console, text)
-
-
-@app.command()
-def status(
-    corpus: Corpus,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
-) -> None:
-    """Show where every input of the latest run stands.
-
-    At each level, inputs = ok + filtered + failed + quarantined + pending.
-
-    Examples:
-
-    * `tv2tv status corpus/`
-
-    * `tv2tv status corpus/ --json | jq .levels.clips`
-    """
-    from pipeline.ledger.status import read_status
-
-    found = read_status(corpus)
-    if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2))
-        return
-    console = Console()
-    _say(console, f"run {found.run}, recipe {found.plan.recipe.name}")
-    _tell(console, found.counts, found.endings, corpus)
-    for name, number in found.waiting.items():
-        _say(console, f"  {number} waiting for {name}: run the same command again")
-    if number := found.listing.ignored:
-        files = "1 file in the input is" if number == 1 else f"{number} files in the input are"
-        _say(console, f"  {files} no media: ignored")
-
-
-@app.command()
-def sweep(
-    corpus: Corpus,
-    level: Annotated[
-        str, typer.Argument(help="clips or segments: whose scores are looked at.")
-    ] = "clips",
-    score: Annotated[
-        str | None, typer.Option(help="One score, with what each threshold would keep.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines, all scores.")] = False,
-) -> None:
-    """Show what thresholds on stored scores would keep; nothing is computed anew.
-
-    Beside every threshold: what it keeps alone, and with all others of the latest run's recipe.
-
-    Examples:
-
-    * `tv2tv sweep corpus/ clips`
-
-    * `tv2tv sweep corpus/ clips --score motion`
-    """
-    from pipeline.ledger.status import read_status
-    from pipeline.sweep.tables import tell
-
-    told = tell(read_status(corpus), level, score)
-    if as_json:
-        typer.echo(json.dumps(told.to_json(), indent=2))
-        return
-    console = Console()
-    for part in told.shown():
-        console.print(part)
-
-
-@app.command()
-def report(
-    corpus: Corpus,
-    clips: Annotated[int, typer.Option(min=0, help="How many clips to show in pictures.")] = 24,
-    out: Annotated[
-        Path | None, typer.Option(help="Where to write it; by default beside the latest run.")
-    ] = None,
-) -> None:
-    """Write one self-contained HTML page about the latest run.
-
-    Example:
-
-    * `tv2tv report corpus/ --clips 50`
-    """
-    from pipeline.pages.report import write_report
-
-    typer.echo(write_report(corpus, clips=clips, out=out))
-
-
-@app.command()
-def shard(
-    corpus: Corpus,
-    name: Annotated[
-        str | None, typer.Option(help="Of the new set; the same as --set shards.name=NAME.")
-    ] = None,
-    overrides: Set = None,
-) -> None:
-    """Write stored captions as one more shard set: a view by density, quality or damage.
-
-    Nothing is decoded, encoded or captioned; the main shards stay as they are.
-
-    Examples:
-
-    * `tv2tv shard corpus/ --name coarse --set policy.every=4s`
-
-    * `tv2tv shard corpus/ --name strict --set policy.keep.at_least.grounding=0.25`
-    """
-    from pipeline.views.shard import shard as make_view
-
-    console = Console()
-    made = make_view(corpus, overrides or (), name, lambda text: _say(console, text))
-    unchanged = "" if made.rewritten else " (unchanged)"
-    _say(console, f"{made.samples} clips: {made.shards.place()}{unchanged}")
-    if made.waiting:
-        _say(console, f"{made.waiting} records wait, and are not in it: `tv2tv run` goes on")
-
-
-@app.command()
-def review(
-    corpus: Corpus,
-    sample: Annotated[
-        int, typer.Option(min=1, help="How many clips, drawn by the hash of their ids.")
-    ] = 500,
-    seed: Annotated[int, typer.Option(help="Of the sample; the same for all reviewers.")] = 0,
-    reviewer: Annotated[
-        str | None, typer.Option(help="Your name, under which labels are stored.")
-    ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
-    agreement: Annotated[
-        bool, typer.Option("--agreement", help="Tell how far reviewers agree, and end.")
-    ] = False,
-    export: Annotated[
-        Path | None, typer.Option(help="Write all labels as CSV for a classifier, and end.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="--agreement for machines.")] = False,
-) -> None:
-    """Judge captions in a browser: clips play with their captions, keys accept and reject.
-
-    The page is served to this machine only. Labels are stored in the corpus at once; the same
-    command goes on where it was stopped.
-
-    Examples:
-
-    * `tv2tv review corpus/ --sample 200 --reviewer ada`
-
-    * `tv2tv review corpus/ --agreement`
-
-    * `tv2tv review corpus/ --export labels.csv`
-    """
-    from pipeline.review import agreement as agreeing
-    from pipeline.review import command
-
-    console = Console()
-    if export is not None:
-        number, gone = command.export(corpus, export)
-        _say(console, f"{number} labels: {export}")
-        if gone:
-            _say(console, f"{gone} more are of captions that were made anew since: left out")
-    if agreement:
-        found = command.agreed(corpus)
-        told = [json.dumps(found.to_json(), indent=2)] if as_json else agreeing.lines(found)
-        for text in told:
-            typer.echo(text)
-    if export is None and not agreement:
-        command.serve(corpus, sample, seed, reviewer, port, lambda text: _say(console, text))
-
-
-app.command()(calibrate)
-
-
-@app.command()
-def train(
-    config: Annotated[
-        str, typer.Argument(help="A YAML file, or the name of one in configs/.", show_default=False)
-    ],
-    shards: Annotated[
-        Path, typer.Option(help="Folder of shards: CORPUS/shards/NAME.", show_default=False)
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
-    overrides: Set = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the run in --out stopped.")
-    ] = False,
-) -> None:
-    """Train a model on shards.
-
-    Examples:
-
-    * `tv2tv train train-tiny --shards corpus/shards/main --out runs/first`
-
-    * `tv2tv train train-tiny --shards corpus/shards/main --out runs/first --resume`
-    """
-    from pipeline.recipe import find_config
-
-    path = find_config(config, "training config")  # before what takes seconds to import
-    from training.api import train as train_model
-    from training.config import load_config
-
-    resolved = load_config(path, overrides or ())
-    typer.echo(train_model(resolved, shards, out, resume=resume))
-
-
-@app.command()
-def generate(
-    run: Annotated[
-        Path, typer.Argument(help="Folder that `tv2tv train` made.", show_default=False)
-    ],
-    seconds: Annotated[float, typer.Option(help="How long the film is.", show_default=False)],
-    out: Annotated[
-        Path,
-        typer.Option(help="The film (.mp4); its .json, .vtt and .png lie beside it."),
-    ] = Path("film.mp4"),
-    prompt: Annotated[str, typer.Option(help="What the whole film is about.")] = "",
-    image: Annotated[
-        Path | None, typer.Option(help="Start frame; by default one that the run brought along.")
-    ] = None,
-    say: Annotated[
-        list[str] | None,
-        typer.Option(metavar="SECONDS:TEXT", help="Words put in at a moment; may be repeated."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of text sampling and noise.")] = 0,
-    guidance: Annotated[
-        float | None, typer.Option(help="Weight of the text; by default the run's own.")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Solver steps; by default the run's own.")
-    ] = None,
-) -> None:
-    """Generate a film: the model writes what happens next, then draws it. Runs on the CPU.
-
-    Examples:
-
-    * `tv2tv generate runs/first --prompt "a red square" --seconds 4 --out film.mp4`
-
-    * `tv2tv generate runs/first --seconds 4 --say 1.5:"jump" --say 3:"left" --out film.mp4`
-    """
-    told = [parse_say(text) for text in say or ()]
-    from training.api import generate as make_film
-
-    files = make_film(
-        run, prompt, image, told, seconds, out, seed=seed, guidance=guidance, steps=steps
-    )
-    for name, path in files.items():
-        typer.echo(f"{name}: {path}")
-
-
-@app.command()
-def evaluate(
-    run: Annotated[
-        Path, typer.Argument(help="Folder that `tv2tv train` made.", show_default=False)
-    ],
-    shards: Annotated[
-        Path, typer.Option(help="The arena shards it was trained on.", show_default=False)
-    ],
-    instructions: Annotated[
-        int | None,
-        typer.Option(min=1, help="How many are judged; by default as many as in the demo."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the instructions and all sampling.")] = 0,
-    guidance: Annotated[
-        float | None, typer.Option(help="Weight of the text; by default the run's own.")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Solver steps; by default the run's own.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
-) -> None:
-    """Count how often a word put in the middle of a film is obeyed.
-
-    For models of the arena, whose films an oracle reads: in real film up to the instruction, and
-    in films of the model's own.
-
-    Example:
-
-    * `tv2tv evaluate runs/first --shards corpus/shards/main`
-    """
-    from training.api import INSTRUCTIONS
-    from training.api import evaluate as measure
-
-    found = measure(
-        run,
-        shards,
-        instructions=instructions or INSTRUCTIONS,
-        seed=seed,
-        guidance=guidance,
-        steps=steps,
-        out=out,
-    )
-    typer.echo(json.dumps(found.to_json(), indent=2) if as_json else str(found))
-
-
-@app.command()
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("demo"),
-    videos: Annotated[
-        Path | None,
-        typer.Option("--input", help="A folder of your own videos instead of game footage."),
-    ] = None,
-) -> None:
-    """Go the whole way once: footage, corpora, training, films, and a page that shows them.
-
-    Takes some minutes on two cores, without GPU, weights or network. Call it again to go on where
-    it was stopped.
-
-    Example:
-
-    * `tv2tv demo --out demo --input my-videos/`
-    """
-    from pipeline.demo import Sizes, closing_words
-    from pipeline.demo import demo as go
-    from pipeline.telemetry.progress import view_for
-
-    console = Console()
-    page = go(out, videos, Sizes(), view_for(console))
-    for text in closing_words(out, page, videos):
-        _say(console, text)
-
-
-def parse_say(text: str) -> tuple[float, str]:
-    """``1.5:jump`` to a moment in seconds and words; quotes around the words may stay."""
-    moment, colon, words = text.partition(":")
-    words = words.strip()
-    if len(words) > 1 and words[0] == words[-1] and words[0] in "\"'":
-        words = words[1:-1]
-    try:
-        seconds = float(moment)
-    except ValueError:
-        seconds = -1.0
-    if not colon or not words or not 0 <= seconds < float("inf"):
-        raise UserError(f'--say {text!r}: write SECONDS:TEXT, as in --say 1.5:"jump"')
-    return seconds, words
+for command in (
+    *(corpora.run, corpora.plan, corpora.status, corpora.sweep, corpora.report),
+    *(captions.shard, captions.review, calibrate),
+    *(models.train, models.generate, models.evaluate, models.demo),
+):
+    app.command()(command)
+for name, group in (("prompt", prompts), ("scorer", scorer), ("classifier", classifier)):
+    app.add_typer(group, name=name)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -564,21 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    typer.echo(f"tv2tv: {message}", err=True)
+    """Names in a message come from elsewhere: they command no terminal."""
+    shown = (c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in message)
+    typer.echo(f"tv2tv: {''.join(shown)}", err=True)
     sys.exit(status)
-
-
-def _tell(console: Console, counts: Counts, endings: Sequence[Ending], corpus: str) -> None:
-    """The conservation table, and why things ended."""
-    from pipeline.ledger.status import counts_table
-
-    console.print(counts_table(counts))
-    for text in lines(endings, str(corpus)):
-        _say(console, f"  {text}")
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from corpus.errors import UserError
 from corpus.layout import Layout
 from corpus.store import store_at
 from pipeline.cluster.room import all_fit
-from pipeline.inputs.remote import Fetcher
+from pipeline.inputs.fetching import Fetcher
 from pipeline.ledger.tables import Table
 from pipeline.recipe import Recipe, make_corpus_stages, make_stages
 from stages.stage import Context, CorpusStage, GateStage, Stage

@@ -58,7 +58,7 @@ ONLY_IN: dict[Kind, set[str]] = {
 class ClockConfig(BaseModel):
     """See `corpus.clock`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     fps: int = 16
     frames_per_chunk: int = 4
 
@@ -69,7 +69,7 @@ class ClockConfig(BaseModel):
 class Recipe(BaseModel):
     """What every recipe has; `recipe_model` adds one section per stage."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     seed: int = 0
     clock: ClockConfig = ClockConfig()

@@ -8,9 +8,9 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from corpus import layout
@@ -18,11 +18,16 @@ from corpus.errors import UserError
 from corpus.layout import TOOL_VERSION
 from corpus.shards.reading import read_manifest
 from corpus.store import Store
+from pipeline.cluster.signals import terminations_interrupt
 from pipeline.faults import PutOff, RunError, blameless, read_put_off, tidy
-from pipeline.inputs.sources import Listing, identify, list_sources, write_listing
+from pipeline.inputs.listing import list_sources
+from pipeline.inputs.naming import identify
+from pipeline.inputs.sources import Listing, write_listing
 from pipeline.ledger import conservation
 from pipeline.ledger.compaction import AT_ONCE, compact
+from pipeline.ledger.decoding import Decoding
 from pipeline.ledger.endings import Ending
+from pipeline.ledger.leash import Leash
 from pipeline.ledger.lock import Lock
 from pipeline.ledger.walk import Finished, Tally, slices
 from pipeline.plan import Cluster, Plan, phases
@@ -31,6 +36,7 @@ from pipeline.telemetry.events import SCHEMA, Event, EventLog, event
 from pipeline.telemetry.progress import Progress, View
 
 NOTES, QUEUE = "notes", "waiting"
+STAMP = "%Y%m%dT%H%M%S.%fZ"
 MOST_NAMED = 10  # records that a message lists
 
 
@@ -43,6 +49,7 @@ class Result:
         computed: units of work per stage that were computed, not read.
         counts: the conservation table.
         endings: why things ended.
+        decoding: pictures against packets.
         shards: folder of the shards; None when no clip came through and none stood there.
         rewritten: whether the shards were made anew.
     """
@@ -51,6 +58,7 @@ class Result:
     computed: dict[str, int]
     counts: conservation.Counts
     endings: list[Ending]
+    decoding: Decoding
     shards: Store | None
     rewritten: bool
 
@@ -87,8 +95,9 @@ def run(
     layout.create(plan.layout.store, plan.recipe.clock.clock())
     number = len(listing.sources)
     view.say(f"{number} file{'' if number == 1 else 's'} listed, {listing.ignored} ignored")
-    place = plan.layout.runs.at(_run_name())
+    place = plan.layout.runs.at(_run_name(plan.layout.runs))
     with (
+        terminations_interrupt(),
         Lock(plan.layout.store, view.say) as lock,
         place.folder() as folder,
         EventLog(folder / "events.jsonl") as log,
@@ -105,7 +114,16 @@ def run(
         about = {"schema": SCHEMA, "tool": TOOL_VERSION, "recipe": plan.recipe.name}
         log.write([event("begin", **about, inputs=len(listing.sources))])
         found, computed, put_off = _drain(
-            plan, listing, place, folder, log, view, retry=retry, verbose=verbose, address=address
+            plan,
+            listing,
+            place,
+            folder,
+            log,
+            view,
+            lock.leash,
+            retry=retry,
+            verbose=verbose,
+            address=address,
         )
         put_off = [*listing.put_off(), *put_off]
         shards, rewritten = _finish(plan, found.finished, lock)
@@ -115,7 +133,8 @@ def run(
         log.write([event("end", **end, shards_rewritten=rewritten)])
     if put_off:
         raise RunError(_unfinished(put_off))
-    return Result(place, computed, found.sums.counts, found.sums.endings, shards, rewritten)
+    sums = found.sums
+    return Result(place, computed, sums.counts, sums.endings, sums.decoding, shards, rewritten)
 
 
 @dataclass(frozen=True)
@@ -134,6 +153,7 @@ def _drain(
     folder: Path,
     log: EventLog,
     view: View,
+    leash: Leash,
     *,
     retry: bool,
     verbose: bool,
@@ -148,6 +168,7 @@ def _drain(
         return now, {}, put_off
     from pipeline.cluster.connect import (
         connected,  # Ray takes a second to import, and is not always needed
+        measured,
     )
     from pipeline.cluster.nodes import check_nodes
 
@@ -158,7 +179,10 @@ def _drain(
             phases(plan.stages, cluster)  # what can never run is told before anything runs
             if cluster.sizes:
                 view.say(f"a cluster of {cluster.cpus:g} CPUs and {cluster.gpus:g} GPUs")
-                check_nodes(plan, place, begun.queue.some())
+                if lost := check_nodes(plan, place, begun.queue.some()):
+                    view.say(f"died while they were asked, and left out: {', '.join(lost)}")
+                    cluster = measured(foreign=True)
+                    phases(plan.stages, cluster)
             size = {"cpus": cluster.cpus, "gpus": cluster.gpus, "workers": cluster.workers}
             log.write([event("cluster", **size)])
             for table in plan.tables:
@@ -170,14 +194,15 @@ def _drain(
                     raise RunError(f"{len(now.queue)} records wait for {names}: no progress")
                 before = (now.queue.digest, len(now.queue))
                 with _shown(now.sums, log, view) as on_events:
-                    _stream(plan, now.queue, cluster, notes, on_events)
+                    _stream(plan, now.queue, cluster, notes, on_events, leash)
                 put_off = read_put_off(notes)
                 now = _stand(plan, listing, place, view, put_off)
     finally:  # here, when no worker can write any more
         keys = blameless(notes)
         for stage, table in zip(plan.stages, plan.tables, strict=True):
             table.forget(keys.get(stage.name, ()))
-            compact(table)
+    for table in plan.tables:
+        compact(table)
     tidy(notes)
     place.at(QUEUE).clear()
     return now, dict(now.sums.durable - begun.sums.durable), put_off
@@ -216,6 +241,7 @@ def _stream(
     cluster: Cluster,
     notes: Store,
     on_events: Callable[[list[Event]], None],
+    leash: Leash,
 ) -> None:
     """One phase: from the first stage at which a record waits to the last that fits beside it."""
     from pipeline.streaming.stream import Link, stream
@@ -224,7 +250,7 @@ def _stream(
     phase = next(part for part in phases(plan.stages, cluster) if first in part)
     positions = range(first, phase.stop)
     links = [Link(at, plan.stages[at], plan.tables[at]) for at in positions]
-    stream(links, queue.backlog(positions), cluster, notes, on_events)
+    stream(links, queue.backlog(positions), cluster, notes, on_events, leash)
 
 
 @contextmanager
@@ -309,10 +335,14 @@ def _announcement(now: Tally) -> str:
     return f"waiting: {', '.join(parts)}; starting Ray"
 
 
-def _run_name() -> str:
-    """A name that sorts by time."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    return f"{stamp}-{os.getpid()}"
+def _run_name(runs: Store) -> str:
+    """A name that sorts behind those of earlier runs, also where the clock went backwards."""
+    now = datetime.now(UTC)
+    for stamp in (name.partition("-")[0] for name in runs.names()):
+        with suppress(ValueError):  # a folder that is no run
+            before = datetime.strptime(stamp, STAMP).replace(tzinfo=UTC)
+            now = max(now, before + timedelta(microseconds=1))
+    return f"{now.strftime(STAMP)}-{os.getpid()}"
 
 
 def _tidy_earlier(runs: Store) -> None:

@@ -13,14 +13,12 @@ Reasons:
     quarantined: ``crash``, ``timeout``, ``memory``.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -29,19 +27,16 @@ from pydantic import Field, model_validator
 
 from corpus.ids import clip_id, sha256_file
 from corpus.rows import Row
-from corpus.video import BT709, Encoding, encode_video, encoder_arguments, ffmpeg_build, piped
+from corpus.video import Encoding, encode_video, encoder_arguments, ffmpeg_build, piped
+from stages.cutting.normalising import bucket, filters
+from stages.cutting.windows import Window, split
 from stages.reading.child import Child, ChildTrouble, twice
+from stages.reading.chosen import Film, picking
 from stages.reading.foreign import Unfit, decoder, decoding_limits
-from stages.reading.media_time import Ticks, chunks_between, read_timing, sample
-from stages.reading.pictures import Frames
+from stages.reading.media_time import Ticks, read_timing, sample
 from stages.reading.reels import Reel, Reeled
 from stages.shots import ShotsStage
 from stages.stage import Context, Record, Resources, Stage, StageConfig, VideoStage
-
-LEAF = 8  # ticks that are compared one after the other
-AREA_FROM = 0.5  # scale from which down a mean over the area is taken
-_HDR_CURVES = {"pq": "smpte2084", "hlg": "arib-std-b67"}
-_SPACES = {"bt601": "bt470bg", "bt2020": "bt2020ncl"}  # matrices as the filter colorspace has them
 
 
 class ClipsConfig(StageConfig):
@@ -173,7 +168,7 @@ class ClipsStage(VideoStage[ClipsConfig]):
 
     # -- where ------------------------------------------------------------------------------
 
-    def _windows(self, record: Record) -> tuple[list[Row], list["Window"]]:
+    def _windows(self, record: Record) -> tuple[list[Row], list[Window]]:
         """Rows of the shots that are too short, windows of the others, in order."""
         clock, base = self.context.clock, record["time_base"]
         chunk = Fraction(clock.frames_per_chunk, clock.fps)
@@ -193,7 +188,7 @@ class ClipsStage(VideoStage[ClipsConfig]):
     # -- what -------------------------------------------------------------------------------
 
     def _cut(
-        self, record: Record, pts: Ticks, windows: Sequence["Window"], share: float
+        self, record: Record, pts: Ticks, windows: Sequence[Window], share: float
     ) -> list[Row]:
         """Go through the film once and write every window's clip: all of them or none."""
         reel = self.reel(record)
@@ -231,7 +226,7 @@ class ClipsStage(VideoStage[ClipsConfig]):
         pts: Ticks,
         shown: Sequence[NDArray[np.int64]],
         share: float,
-    ) -> "Iterator[Film]":
+    ) -> Iterator[Film]:
         """The film from a child that passes on what is shown."""
         # The last picture too: a film that has another now is not the film that was timed.
         wanted = np.unique(np.concatenate([*shown, [len(pts) - 1]]))
@@ -244,13 +239,13 @@ class ClipsStage(VideoStage[ClipsConfig]):
             with Child([*decoder(record), *out], limits.part(share)) as child:
                 yield Film(child, reel.shape, wanted)
 
-    def _shown(self, record: Record, pts: Ticks, window: "Window") -> NDArray[np.int64]:
+    def _shown(self, record: Record, pts: Ticks, window: Window) -> NDArray[np.int64]:
         """Pictures that the frames of a window show."""
         clock = self.context.clock
         frames = clock.frames(window.chunks)
         return sample(pts, record["time_base"], window.start_pts, frames, clock.fps)
 
-    def _columns(self, record: Record, window: "Window", name: str, path: Path) -> dict[str, Any]:
+    def _columns(self, record: Record, window: Window, name: str, path: Path) -> dict[str, Any]:
         tick = Fraction(*record["time_base"])
         clock = self.context.clock
         seconds = Fraction(window.chunks * clock.frames_per_chunk, clock.fps)
@@ -265,159 +260,3 @@ class ClipsStage(VideoStage[ClipsConfig]):
             "time_base": record["time_base"],
             "encoding": self.config.encoding,
         }
-
-
-@dataclass(frozen=True)
-class Window:
-    """A clip to be: ``chunks`` chunks of a shot from the tick ``start_pts`` on.
-
-    Its first frame is the picture on show then, which may have begun long before.
-    """
-
-    shot: str
-    start_pts: int
-    chunks: int
-
-
-class Film:
-    """The child's pictures, one after the other; only the last one is kept.
-
-    Args:
-        shape: of every picture.
-        numbers: which pictures of the film the child passes on, increasing.
-
-    Raises:
-        ChildTrouble: the child crashed or was killed before the film's end.
-        Unfit: the film has other pictures than its timing table says.
-    """
-
-    def __init__(self, child: Child, shape: tuple[int, ...], numbers: NDArray[np.int64]) -> None:
-        self._child = child
-        self._shape = shape
-        self._numbers = numbers
-        self._seen = 0
-        self._last: Frames = np.empty(0, np.uint8)
-
-    def at(self, number: int) -> Frames:
-        """Picture ``number``; never one before the last asked for."""
-        if self._seen and number < self._numbers[self._seen - 1]:
-            raise ValueError(f"picture {number} has passed")
-        while not self._seen or self._numbers[self._seen - 1] < number:
-            if not self._next():
-                self._refuse()
-        return self._last
-
-    def end(self) -> None:
-        """Take the rest of the film: it must have all pictures, and none more."""
-        while self._next():
-            pass
-        if self._seen != len(self._numbers):
-            self._refuse()
-
-    def _next(self) -> bool:
-        picture = np.empty(self._shape, np.uint8)
-        if self._child.read_into(picture.reshape(-1).data) < picture.size:
-            return False
-        self._last, self._seen = picture, self._seen + 1
-        return True
-
-    def _refuse(self) -> NoReturn:
-        ended = self._child.finish()
-        if ended.trouble:
-            raise ChildTrouble(ended.trouble, ended.describe())
-        count = f"of {len(self._numbers)} pictures wanted, the second decoding gave {self._seen}"
-        raise Unfit("corrupt", f"{count}; {ended.describe()}")
-
-
-def picking(ticks: Sequence[int]) -> str:
-    """ffmpeg's expression that is true for pictures at these increasing ticks, and after the last.
-
-    By time and not by number, since ffmpeg counts anew where a film changes its size.
-    """
-    return f"{_among(ticks)}+gt(pts,{ticks[-1]})"
-
-
-def _among(ticks: Sequence[int]) -> str:
-    """A search tree, so that hours of film cost a few comparisons per picture."""
-    if len(ticks) <= LEAF:
-        return "+".join(f"eq(pts,{tick})" for tick in ticks)
-    middle = len(ticks) // 2
-    return f"if(lt(pts,{ticks[middle]}),{_among(ticks[:middle])},{_among(ticks[middle:])})"
-
-
-def split(
-    time_base: Sequence[int], start_pts: int, end_pts: int, least: int, most: int, chunk: Fraction
-) -> list[tuple[int, int]]:
-    """Windows of a shot: as few as ``most`` allows, equally long, evenly spaced.
-
-    Args:
-        time_base: seconds per tick; the shot is ticks ``[start_pts, end_pts)``.
-        least, most: chunks of a window.
-        chunk: seconds.
-
-    Returns:
-        (start in ticks, chunks) of each; [] when the shot is too short. Each ends before the next
-        one starts. Where an even split gives windows that are too short there are fewer, and what
-        is left over lies between them.
-    """
-    whole = chunks_between(time_base, Fraction(start_pts), Fraction(end_pts), chunk)
-    if whole < least:
-        return []
-    parts = math.ceil(whole / most)
-    for count in range(parts, 0, -1):
-        step = (end_pts - start_pts) // count
-        chunks = min(most, chunks_between(time_base, Fraction(0), Fraction(step), chunk))
-        if chunks >= least:
-            break
-    return [(start_pts + i * step, chunks) for i in range(count)]
-
-
-def bucket(width: int, height: int, buckets: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The size bucket whose shape is nearest; of several, the one whose size is."""
-    shape, area = math.log(width / height), math.log(width * height)
-    return min(
-        buckets,
-        key=lambda b: (abs(math.log(b[0] / b[1]) - shape), abs(math.log(b[0] * b[1]) - area)),
-    )
-
-
-def filters(record: Record, width: int, height: int, encoding: Encoding) -> str:
-    """ffmpeg's filter chain from decoded upright pictures to what `piped` says, of that size.
-
-    Pixels become square and the picture covers the size, then its centre is cropped. HDR is scaled
-    first, since mapping it is the dearest step: BT.2408's reference white, 203 cd/m2, is white.
-    """
-    cover = max(width / record["width"], height / record["height"])
-    w, h = max(width, round(record["width"] * cover)), max(height, round(record["height"] * cover))
-    # Where many pixels become one, their mean is as good as a longer filter, and much cheaper.
-    kind = "area" if cover <= AREA_FROM else "bicubic"
-    scaled, crop = f"scale={w}:{h}:flags={kind}+accurate_rnd", f"crop={width}:{height}"
-    curve, matrix = _HDR_CURVES.get(record["transfer"]), record["matrix"]
-    if curve is not None:
-        scaled += ",format=yuv444p10le"  # zscale refuses subsampled pictures of odd size
-        linear = f"zscale=tin={curve}:pin=2020:min=2020_ncl:t=linear:npl=203,format=gbrpf32le"
-        sdr = "zscale=p=709,tonemap=mobius:desat=0,zscale=t=709:p=709:m=gbr:r=full,format=gbrp"
-        scaled, matrix = f"{scaled},{linear},{sdr}", "rgb"
-    colours = _to_yuv(matrix, crop) if encoding == "yuv420p" else _to_rgb(matrix, crop)
-    return scaled + colours
-
-
-def _to_yuv(matrix: str, crop: str) -> str:
-    """The rest of a chain after ``scale=...``, to BT.709 in limited range, without a way by RGB."""
-    if matrix == "rgb":
-        return f",{crop},scale=flags=accurate_rnd+full_chroma_int:{BT709},format=yuv420p"
-    limited = f":in_color_matrix={matrix}:out_color_matrix={matrix}:out_range=tv,format=yuv420p"
-    if matrix == "bt709":
-        return f"{limited},{crop}"
-    # swscale goes by RGB from one matrix to another, at many times the cost.
-    other = f"ispace={_SPACES[matrix]}:iprimaries=bt709:itrc=bt709:irange=tv"
-    return f"{limited},{crop},colorspace={other}:all=bt709:range=tv:format=yuv420p:fast=1"
-
-
-def _to_rgb(matrix: str, crop: str) -> str:
-    """The same, to RGB; in two steps, since swscale is slow from subsampled chroma to RGB."""
-    if matrix == "rgb":
-        return f",format=rgb24,{crop}"
-    between = f":in_color_matrix={matrix}:out_color_matrix={matrix},format=yuv444p"
-    rgb = f"scale=flags=accurate_rnd+full_chroma_int:in_color_matrix={matrix},format=rgb24"
-    return f"{between},{rgb},{crop}"

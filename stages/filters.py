@@ -12,7 +12,7 @@ Reasons:
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from corpus.errors import UserError
 from corpus.rows import Row
@@ -32,6 +32,16 @@ class FiltersConfig(StageConfig):
 
     at_least: Bounds = Field(default_factory=dict)
     at_most: Bounds = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _something_passes(self) -> "FiltersConfig":
+        for name in self.at_least.keys() & self.at_most.keys():
+            if self.at_least[name] > self.at_most[name]:
+                raise ValueError(
+                    f"no {name} is at least {self.at_least[name]:g} and at most "
+                    f"{self.at_most[name]:g}"
+                )
+        return self
 
 
 class FiltersStage(ClipStage[FiltersConfig]):
@@ -84,7 +94,7 @@ def judge(
             score = scores.get(name)
             if score is None:
                 return "no_score", f"there is no score {name} to judge", None
-            if (score < bound) if least else (score > bound):
+            if not (score >= bound if least else score <= bound):  # nor does NaN pass
                 words = "at least" if least else "at most"
                 return name, f"{name} is {score:.4g}, {words} {bound:g} is kept", score
     return None

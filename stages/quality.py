@@ -44,7 +44,7 @@ class TextConfig(BaseModel):
         frames: of each clip that are searched for text, evenly spread.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     frames: int = Field(default=2, ge=1)
 
 
@@ -56,7 +56,7 @@ class Prompts(BaseModel):
         unlike: such as "a photo of an empty stadium", "a slide with text".
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     like: tuple[str, ...] = Field(min_length=1)
     unlike: tuple[str, ...] = Field(min_length=1)
 
@@ -74,7 +74,7 @@ class ImagesConfig(BaseModel):
         device: ``cpu``, or ``cuda`` for a GPU per worker.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     weights: str | None = None
     prompts: dict[str, Prompts] = Field(default_factory=dict)
     aesthetics: str | None = None

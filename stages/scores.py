@@ -49,7 +49,7 @@ class GroundingConfig(BaseModel):
         device: ``cpu``, or ``cuda`` for a GPU per worker.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     input: Literal["frames", "montage"] = "frames"
     frames: int = Field(default=4, ge=1)
     batch: int = Field(default=64, ge=1)

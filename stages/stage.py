@@ -33,9 +33,10 @@ Record = dict[str, Any]
 
 
 class StageConfig(BaseModel):
-    """Base of every stage's config model: frozen, unknown keys are errors."""
+    """Base of every stage's config model: frozen; unknown keys are errors, and so are numbers that
+    are none, since nothing is below a threshold of NaN."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 C = TypeVar("C", bound=StageConfig)

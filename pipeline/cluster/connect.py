@@ -18,7 +18,8 @@ from pathlib import Path
 import ray
 from ray._private.state import state
 
-from pipeline.cluster.joining import LOCAL, find_address, interrupts_later, is_client, joined
+from pipeline.cluster.joining import LOCAL, find_address, is_client, joined
+from pipeline.cluster.signals import interrupts_later
 from pipeline.plan import Cluster
 from stages.stage import Stage
 
@@ -49,7 +50,7 @@ def connected(
     fewer, pools that wait for each other never move a row, and print nothing.
     """
     if ray.is_initialized():
-        yield _measured(foreign=False)
+        yield measured(foreign=False)
         return
     if (place := find_address(address)) is not None:
         level = logging.INFO if verbose else logging.ERROR
@@ -58,7 +59,7 @@ def connected(
             nullcontext() if verbose else _stderr_to(log),
             joined(place, screen, log_to_driver=verbose, logging_level=level),
         ):
-            yield _measured(foreign=True)
+            yield measured(foreign=True)
         return
     cores = usable_cores()
     minima = sum(stage.resources.cpus for stage in stages)
@@ -82,7 +83,7 @@ def connected(
                 ray.shutdown()
 
 
-def _measured(*, foreign: bool) -> Cluster:
+def measured(*, foreign: bool) -> Cluster:
     """What a running Ray has, or what its autoscaler may make of it, if that is more."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     sizes = [(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes]

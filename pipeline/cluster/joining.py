@@ -6,7 +6,6 @@ word of the run when the head is gone. So the address is dialled first and watch
 """
 
 import os
-import signal
 import socket
 import threading
 import time
@@ -18,6 +17,7 @@ import ray
 from ray._private import services
 
 from corpus.errors import UserError
+from pipeline.cluster.signals import interrupts_later
 
 ADDRESS = "RAY_ADDRESS"  # Ray's own variable
 AUTO, LOCAL, CLIENT = "auto", "local", "ray://"
@@ -89,26 +89,6 @@ def joined(address: str, screen: int, *, log_to_driver: bool, logging_level: int
     finally:
         with interrupts_later():
             ray.shutdown()
-
-
-@contextmanager
-def interrupts_later() -> Iterator[None]:
-    """Hold Ctrl-C back until the end of the block.
-
-    Ray's native part that is interrupted while it is built stays behind half built: no shutdown
-    finds it, and the process ends in a segmentation fault.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if came:
-            signal.raise_signal(signal.SIGINT)
 
 
 def is_client() -> bool:

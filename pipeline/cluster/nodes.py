@@ -46,13 +46,16 @@ class Look:
     stages: tuple[tuple[Any, str], ...]
 
 
-def check_nodes(plan: Plan, place: Store, records: Sequence[Record]) -> None:
+def check_nodes(plan: Plan, place: Store, records: Sequence[Record]) -> list[str]:
     """Have every node look at the corpus, the inputs and its own tools: also a head without CPUs,
     since tasks that need none may run there.
 
     Args:
         place: the run's folder in the corpus; a file per node is left in its ``nodes/``.
         records: of what waits.
+
+    Returns:
+        Names of nodes that died meanwhile: the others can do their work.
 
     Raises:
         UserError: a node does not see what this process sees; it names the node.
@@ -62,14 +65,19 @@ def check_nodes(plan: Plan, place: Store, records: Sequence[Record]) -> None:
     stages = tuple((stage, stage.fingerprint) for stage in plan.stages)
     look = Look(place, "nodes/driver", token, _some_inputs(records), stages)
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    asked = {_name(node): _ask(node["NodeID"], look) for node in nodes}
-    troubles = {name: trouble for name, ref in asked.items() if (trouble := _answer(ref))}
-    for node in nodes:
-        name, file = _name(node), f"nodes/{node['NodeID']}"
-        if name not in troubles and not _appears(place, file):
+    asked = [(node, _ask(node["NodeID"], look)) for node in nodes]
+    troubles, lost = dict[str, str](), list[str]()
+    for node, ref in asked:
+        name, trouble = _name(node), _answer(ref)
+        if not _lives(node["NodeID"]):  # whatever a worker said that outlived it
+            lost.append(name)
+        elif trouble:
+            troubles[name] = trouble
+        elif not _appears(place, f"nodes/{node['NodeID']}"):
             troubles[name] = f"what it writes into {place.place()} is not seen here"
     if troubles:
         raise UserError(_told(troubles, len(nodes)))
+    return lost
 
 
 def leave_sign(notes: Store) -> None:
@@ -93,7 +101,7 @@ class SeeingWorker(Worker):
 def _ask(node: str, look: Look) -> Any:
     where = NodeAffinitySchedulingStrategy(node, soft=False)
     task: Any = ray.remote(_looked)
-    return task.options(num_cpus=0, max_retries=1, scheduling_strategy=where).remote(look, node)
+    return task.options(num_cpus=0, max_retries=3, scheduling_strategy=where).remote(look, node)
 
 
 def _looked(look: Look, node: str) -> list[str]:
@@ -136,6 +144,10 @@ def _answer(ref: Any) -> str:
                 "machines, or submit with a runtime_env (docs/cluster.md)"
             )
         return f"{type(error).__name__}: {text.strip().splitlines()[-1]}"
+
+
+def _lives(node: str) -> bool:
+    return any(one["NodeID"] == node and one["Alive"] for one in ray.nodes())
 
 
 def _some_inputs(records: Sequence[Record]) -> tuple[tuple[str, int], ...]:

@@ -56,6 +56,9 @@ class Facts:
         return np.array([1.0, self.seconds, mixed, *moving])
 
 
+NO_FILM = Facts(0, 0.0, 0)
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A number and the interval that should hold the true one 95 times in 100.

@@ -11,62 +11,24 @@
 The input is only read, and so is the corpus that the work is meant for.
 """
 
-import json
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from math import ceil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from rich.console import Console
-from rich.table import Table as RichTable
-
-from corpus import layout
-from corpus.shards import ShardSet
 from pipeline.cluster.connect import usable_cores
-from pipeline.forecast.estimate import (
-    ALL,
-    CLIPS,
-    LEAST,
-    MIXED,
-    MOVING,
-    Draws,
-    Estimate,
-    Facts,
-    Model,
-    Uses,
-    draw,
-    exactly,
-)
-from pipeline.forecast.glance import moving
-from pipeline.forecast.trial import Trial, run_trials
-from pipeline.inputs.sources import LISTING, Listing, Source, identify, list_sources, read_listing
+from pipeline.forecast.bench import Bench
+from pipeline.forecast.estimate import Estimate, Facts, draw
+from pipeline.forecast.totals import Totals, loads, total, wall
+from pipeline.forecast.work import Work
+from pipeline.inputs.listing import list_sources
 from pipeline.ledger.endings import Ending
-from pipeline.ledger.replay import replay
-from pipeline.ledger.shelf import Shelf
-from pipeline.plan import Plan, make_plan
 from pipeline.recipe import Recipe
-from pipeline.runner import run
-from pipeline.telemetry.progress import PlainView
 
-PROBED = 100  # files that are probed; of more, the others are told by their sizes
 TRIED = 12  # films that are tried, by default
-# What is predicted, the stage after which nothing of it is to be done, and what it is told from.
-MADE: dict[str, tuple[str, Uses | None]] = {
-    "shots": ("shots", None),
-    "clips": ("clips", CLIPS),
-    "clip_seconds": ("clips", MOVING),
-    "segments": ("segments", None),
-    "tokens": ("captions", None),
-}
-TITLES = {"clip_seconds": "seconds of clips", "tokens": "caption tokens out"}
-SHARDS = "bytes.shards"
 HOUR = 3600.0
-NO_FILM = Facts(0, 0.0, 0)
 
 
 @dataclass(frozen=True)
@@ -159,247 +121,6 @@ def forecast(
     return _predict(bench, work, facts, fixed, endings, workers or usable_cores())
 
 
-@dataclass(frozen=True)
-class Work:
-    """What is to be done.
-
-    Attributes:
-        todo: files with work left, and the first stage that waits for each.
-        done: number of files without.
-    """
-
-    listing: Listing
-    todo: tuple[tuple[Source, int], ...]
-    done: int
-
-    @staticmethod
-    def of(recipe: Recipe, listing: Listing, corpus: Path | str | None) -> "Work":
-        sources = [source for source in listing.sources if source.outcome == "ok"]
-        known = _standing(recipe, corpus) if corpus is not None else {}
-        first = [(source, known.get(_stamp(source), 0)) for source in sources]
-        count = len(make_plan(recipe, Path("unused")).stages)
-        todo = tuple(pair for pair in first if pair[1] < count)
-        return Work(listing, todo, len(first) - len(todo))
-
-
-def _stamp(source: Source) -> tuple[str, int, int]:
-    if source.size >= 0:
-        return source.path, source.size, source.mtime_ns
-    try:
-        stat = Path(source.path).stat()
-    except OSError:
-        return source.path, -1, -1
-    return source.path, stat.st_size, stat.st_mtime_ns
-
-
-def _standing(recipe: Recipe, corpus: Path | str) -> dict[tuple[str, int, int], int]:
-    """First stage that waits, by file, for all files that runs of a corpus have listed; as many as
-    there are stages where none does. Only reads."""
-    plan = make_plan(recipe, corpus)
-    if not plan.layout.store.has(layout.HEADER):
-        return {}
-    sources: dict[str, Source] = {}
-    stamps: dict[tuple[str, int, int], str] = {}  # copies share the standing of their film
-    runs = plan.layout.runs
-    for name in (name for name in runs.names() if name.endswith(f"/{LISTING}")):
-        listed = read_listing(runs.at(name.removesuffix(f"/{LISTING}"))).sources
-        sources |= {s.video_id: s for s in listed if s.video_id and s.outcome == "ok"}
-        stamps |= {_stamp(s): s.video_id for s in listed if s.video_id}
-    stored = [Shelf(table).answers(videos=list(sources)) for table in plan.tables]
-    found = replay(plan.stages, (source.record() for source in sources.values()), stored)
-    position = dict.fromkeys(sources, len(plan.stages))
-    for one in found.waiting:
-        video = one.record["video_id"]
-        position[video] = min(position[video], one.stage)
-    return {stamp: position.get(video, 0) for stamp, video in stamps.items()}
-
-
-class Bench:
-    """The temporary corpus, and what was measured on it."""
-
-    def __init__(self, recipe: Recipe, folder: Path, work: Work) -> None:
-        self.recipe = recipe
-        self.work = work
-        self._corpus = folder / "corpus"
-        self.plan: Plan = make_plan(recipe, self._corpus)
-        layout.create(self._corpus, recipe.clock.clock())
-        self.cores = usable_cores()
-        gpus = any(stage.resources.gpus for stage in self.plan.stages)
-        self.workers = 1 if gpus else self.cores  # a GPU holds one copy of each model
-        self.sources: dict[str, Source] = {}  # of what was probed, by video
-        self.unprobed: list[tuple[Source, int]] = []
-        self.first: dict[str, int] = {}
-        self.tried: dict[str, Trial] = {}
-        self._folder = folder
-
-    def probe(self) -> dict[str, Facts]:
-        """Facts of a random part of the files, by video; nothing is known of those that end."""
-        order = np.random.default_rng(self.recipe.seed).permutation(len(self.work.todo))
-        pairs = [self.work.todo[i] for i in sorted(order[:PROBED])]
-        self.unprobed = [self.work.todo[i] for i in sorted(order[PROBED:])]
-        part = replace(self.work.listing, sources=tuple(source for source, _ in pairs))
-        cache = self._folder / "named"
-        named = identify(part, self.recipe.source, cache, rehash=False)
-        for source, (_, first) in zip(named.sources, pairs, strict=True):
-            if source.outcome == "ok" and source.video_id:
-                self.sources[source.video_id] = source
-                self.first[source.video_id] = first
-        ended = len(named.sources) - len(self.sources)
-        facts = {f"ended-{i}": NO_FILM for i in range(ended)}
-        trials = self._trials(list(self.sources), stages=1)
-        with ThreadPoolExecutor(self.cores) as pool:
-            shares = pool.map(self._moving, trials)
-        for trial, share in zip(trials, shares, strict=True):
-            facts[trial.video_id] = self._facts(trial, share)
-        return {name: facts[name] for name in sorted(facts)}
-
-    def run(self, videos: Sequence[str], until: Callable[[], bool]) -> None:
-        for trial in self._trials(videos, until=until):
-            self.tried[trial.video_id] = trial
-
-    def films(self, facts: Mapping[str, Facts]) -> "Films":
-        """All that was learnt."""
-        names = [stage.name for stage in self.plan.stages]
-        sums = {
-            video: {
-                "seconds": facts[video].seconds,
-                **trial.made,
-                **{f"seconds.{name}": trial.seconds.get(name, 0.0) for name in names},
-                **{f"cpu.{name}": trial.cpu.get(name, 0.0) for name in names},
-            }
-            for video, trial in self.tried.items()
-            if trial.whole
-        }
-        unprobed = [(_stamp(source)[1], first) for source, first in self.unprobed]
-        return Films(names, facts, sums, self.first, unprobed)
-
-    def finish(self) -> list[Ending]:
-        """Count the sample as any run is counted, write its shards, and weigh them by film."""
-        if not self.tried:
-            return []
-        result = run(self.plan, self._manifest(list(self.tried), "sample"), _quiet())
-        if result.shards is not None:
-            for entry in ShardSet.open(result.shards.local("")).entries:
-                size = sum(member["size"] for member in entry.members.values())
-                made = self.tried[entry.video_id].made
-                made[SHARDS] = made.get(SHARDS, 0.0) + size
-        return result.endings
-
-    def overhead(self) -> float:
-        """Seconds of a run of one film, without its work."""
-        least = min(self.tried.values(), key=lambda trial: sum(trial.seconds.values()))
-        plan = make_plan(self.recipe, self._folder / "once")
-        begun = time.monotonic()
-        run(plan, self._manifest([least.video_id], "once"), _quiet())
-        return max(0.0, time.monotonic() - begun - sum(least.seconds.values()))
-
-    def _trials(self, videos: Sequence[str], **how: Any) -> list[Trial]:
-        records = [self.sources[video].record() for video in videos]
-        text, workers = self.recipe.to_yaml(), self.workers
-        return list(run_trials(text, self._corpus, records, workers=workers, **how))
-
-    def _manifest(self, videos: Sequence[str], name: str) -> Path:
-        rows = []
-        for video in videos:
-            source = self.sources[video]
-            row = {**source.meta, "uri": source.path}
-            rows.append({**row, "timeline": source.timeline} if source.timeline else row)
-        path = self._folder / f"{name}.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        return path
-
-    def _facts(self, trial: Trial, share: float) -> Facts:
-        size = self.sources[trial.video_id].size
-        if trial.probed is None:
-            return replace(NO_FILM, size=size)
-        seconds = float(trial.probed.get("duration", 1.0))
-        clips = getattr(self.recipe, "clips", None)
-        return Facts(size, seconds, ceil(seconds / clips.max_seconds) if clips else 1, share)
-
-    def _moving(self, trial: Trial) -> float:
-        """How much of a film moves, if the recipe drops what does not."""
-        filters = getattr(self.recipe, "filters", None)
-        if trial.probed is None or filters is None or filters.at_most.get("frozen") is None:
-            return 1.0
-        film = trial.probed
-        end = film["end_pts"] * film["time_base"][0] / film["time_base"][1]
-        start = end - film["duration"]
-        path = self.sources[trial.video_id].path
-        return moving(path, film["stream"], start, film["duration"])
-
-
-@dataclass(frozen=True)
-class Films:
-    """What is known of the films of an input.
-
-    Attributes:
-        stages: names in order.
-        facts: of all that were probed, by name.
-        sums: of those that were tried: what they gave and took, by quantity.
-        first: position of the first stage that waits for each probed film.
-        unprobed: size and first stage of all other files.
-    """
-
-    stages: Sequence[str]
-    facts: Mapping[str, Facts]
-    sums: Mapping[str, Mapping[str, float]]
-    first: Mapping[str, int]
-    unprobed: Sequence[tuple[int, int]] = ()
-
-
-class Totals:
-    """Sums over all that is left to do: measured where films were tried, else estimated."""
-
-    def __init__(self, films: Films, seed: int) -> None:
-        self._films = films
-        tried = [films.facts[name] for name in films.sums]
-        self._model = Model(tried, list(films.sums.values()), list(films.facts.values()), seed)
-
-    def of(self, name: str, stage: str, uses: Uses | None = None) -> Draws:
-        """Over the films that have not passed a stage."""
-        films = self._films
-        order = list(films.stages)
-        at = order.index(stage) if stage in order else len(order)
-        if uses is None:
-            after = order.index("filters") if "filters" in order else len(order)
-            uses = ALL if at <= min(after, len(order) - 1) else MOVING
-        left = [film for film, first in films.first.items() if first <= at]
-        measured = sum(films.sums[film].get(name, 0.0) for film in left if film in films.sums)
-        others = [films.facts[film] for film in left if film not in films.sums]
-        sizes = [size for size, first in films.unprobed if first <= at]
-        return self._model.total(name, others, sizes, uses) + exactly(float(measured))
-
-    def made(self, media: Sequence[str]) -> dict[str, Draws]:
-        """What comes out.
-
-        Args:
-            media: stages that make files.
-        """
-        found = {name: self.of(name, *how) for name, how in MADE.items()}
-        special = {"bytes.clips": MIXED}
-        names = {**{f"bytes.{stage}": stage for stage in media}, SHARDS: "shards"}
-        sizes = {name: self.of(name, stage, special.get(name)) for name, stage in names.items()}
-        return found | sizes | {"bytes": _sum(sizes.values())}
-
-    def longest(self, stages: Sequence[str]) -> float:
-        """Seconds of the dearest film in these stages."""
-        film = max(self._films.facts.values(), key=lambda one: one.seconds, default=NO_FILM)
-        return sum(self._model.total(f"seconds.{name}", [film]).value for name in stages)
-
-
-def wall(work: Draws, longest: float, fixed: float, workers: int) -> Draws:
-    """Seconds of a run: all work on all cores, a ragged end, and what start and end take.
-
-    At the end cores run dry one by one, for at most as long as the dearest film takes.
-    """
-    ragged = np.linspace(0.0, longest * (1 - 1 / workers), len(work.replicates))
-    ragged = np.random.default_rng(workers).permutation(ragged)
-    busy = work.times(1 / workers)
-    value = max(busy.value + float(ragged.mean()), longest)
-    replicates = np.maximum(busy.replicates + ragged, longest)
-    return Draws(value + fixed, replicates + fixed, work.enough)
-
-
 def _predict(
     bench: Bench,
     work: Work,
@@ -433,72 +154,13 @@ def _predict(
         made={name: one.estimate for name, one in made.items()},
         cpu_hours={name: one.estimate for name, one in cpu.items()},
         gpu_hours={name: one.estimate for name, one in gpu.items()},
-        cpu_total=_sum(cpu.values()).estimate,
-        wall=wall(_sum(seconds.values()), totals.longest(whole), fixed, workers).estimate,
+        cpu_total=total(cpu.values()).estimate,
+        wall=wall(
+            total(seconds.values()),
+            totals.longest(whole),
+            fixed,
+            workers,
+            loads([trial for trial in bench.tried.values() if trial.whole]),
+        ).estimate,
         endings=endings,
     )
-
-
-def _sum(draws: Iterable[Draws]) -> Draws:
-    return sum(draws, exactly(0.0))
-
-
-def _quiet() -> PlainView:
-    return PlainView(Console(quiet=True))
-
-
-def table(found: Forecast) -> RichTable:
-    """For people."""
-    shown = RichTable(box=None, pad_edge=False)
-    shown.add_column("what")
-    for name in ("predicted", "from", "to"):
-        shown.add_column(name, justify="right")
-    rows: list[tuple[str, Estimate, Callable[[float], str]]] = [
-        ("film", found.seconds, duration),
-        *((TITLES.get(n, n), e, _shown(n)) for n, e in found.made.items()),
-        *((f"CPU: {name}", e, _hours) for name, e in found.cpu_hours.items()),
-        ("CPU in all", found.cpu_total, _hours),
-        *((f"GPU: {name}", e, _hours) for name, e in found.gpu_hours.items()),
-        (f"time on {found.workers} cores", found.wall, duration),
-    ]
-    for title, one, text in rows:
-        ends = [text(end) if end is not None else "?" for end in (one.low, one.high)]
-        shown.add_row(title.replace("bytes.", "bytes of "), text(one.value), *ends)
-    return shown
-
-
-def notes(found: Forecast) -> list[str]:
-    """What the table does not say."""
-    told = [f"from {found.tried} films that were tried; 95 times in 100 the truth lies in between"]
-    if found.wall.low is None:
-        told.append(f"fewer than {LEAST} films could be tried: too few to say how far it is off")
-    if found.ended:
-        told.append(f"{found.ended} of {found.probed} probed files are no film, unfit, or copies")
-    ended = [f"{one.count} {one.level} {one.outcome}: {one.reason}" for one in found.endings]
-    return told + ([f"in the sample: {'; '.join(ended)}"] if ended else [])
-
-
-def _shown(name: str) -> Callable[[float], str]:
-    if name == "clip_seconds":
-        return duration
-    return size if name.startswith("bytes") else lambda number: f"{number:,.0f}"
-
-
-def _hours(hours: float) -> str:
-    return duration(hours * HOUR)
-
-
-def duration(seconds: float) -> str:
-    """``1.2 h``, ``3.4 min`` or ``5.0 s``."""
-    if seconds >= HOUR:
-        return f"{seconds / HOUR:,.1f} h"
-    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
-
-
-def size(count: float) -> str:
-    """``1.2 GB`` and the like."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000 or unit == "TB":
-            break
-        count /= 1000
-    return f"{count:,.1f} {unit}" if unit != "B" else f"{count:.0f} B"

@@ -12,9 +12,7 @@ from pipeline.pages.thumbnails import HEIGHT, SECONDS, WIDTH, decode
 PAIRS = 6
 APART = 1.0  # seconds
 BLOCK = 14  # pixels a side; both sides of a picture are multiples
-STILL = (
-    1.0  # grey levels of change, of the block that changes most (as in `measures.pixels`)
-)
+STILL = 1.0  # grey levels of change, of the block that changes most (as in `measures.pixels`)
 
 
 def moving(path: str, stream: int, start: float, seconds: float) -> float:

@@ -21,6 +21,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 from pydantic import BaseModel, ConfigDict, Field
 
 from corpus.layout import TOOL, TOOL_VERSION
+from pipeline.inputs.uris import stored
 
 WEB = ("http", "https")
 BLOCK = 1 << 20
@@ -44,7 +45,7 @@ class RemoteConfig(BaseModel):
         downloads: files at once, while they are named by their bytes.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     schemes: tuple[str, ...] = ("https", "http", "s3", "gs", "gcs", "abfs")
     hosts: tuple[str, ...] = ("*",)
     private_addresses: bool = False
@@ -81,6 +82,8 @@ def check_uri(uri: str, config: RemoteConfig) -> SplitResult:
         raise Refused("refused", f"it is no URI: {error}") from error
     if parts.username is not None or parts.password is not None:
         raise Refused("refused", "credentials do not belong in a URI")
+    if not host:
+        raise Refused("refused", f"it names no {'host' if parts.scheme in WEB else 'bucket'}")
     if parts.scheme not in config.schemes:
         known = ", ".join(config.schemes) or "none"
         raise Refused("refused", f"source.remote.schemes allows {known}, not {parts.scheme!r}")
@@ -109,7 +112,10 @@ def addresses(host: str, port: int, config: RemoteConfig) -> list[str]:
         Refused: there are some, and none is allowed.
         OSError: the name cannot be resolved now.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise Refused("refused", f"{host!r} is no host name: {error}") from error
     texts = list(dict.fromkeys(str(info[4][0]) for info in found))
     allowed = [
         text
@@ -125,6 +131,10 @@ def addresses(host: str, port: int, config: RemoteConfig) -> list[str]:
     return allowed
 
 
+class TooSlow(TimeoutError):
+    """A file that took all the time it is given; asked for again, it would once more."""
+
+
 class Answer:
     """A response with a body.
 
@@ -133,21 +143,22 @@ class Answer:
         validator: what to ask with next time: an ETag, or else the time of the last change.
     """
 
-    def __init__(
-        self, response: HTTPResponse, url: str, config: RemoteConfig, deadline: float
-    ) -> None:
+    def __init__(self, response: HTTPResponse, url: str, config: RemoteConfig) -> None:
         self.status = response.status
         self.validator = response.getheader("ETag") or response.getheader("Last-Modified")
-        self._response, self._url, self._config = response, url, config
-        self._deadline = deadline
+        self._response, self._url, self._config = response, stored(url), config
 
     def save(self, file: IO[bytes]) -> int:
         """Write the body; returns its size.
 
         Raises:
-            Refused: it is too large, by what came, whatever was announced.
-            OSError: it broke off, or took too long.
+            Refused: it is too large, by what came, whatever was announced; or it is compressed,
+                which nobody asked for: those bytes are not the file's.
+            OSError: it broke off.
         """
+        coding = self._response.getheader("Content-Encoding") or "identity"
+        if coding.lower() != "identity":
+            raise Refused("encoded", f"the server sends it as {coding}, though asked not to")
         total, limit = 0, self._config.max_bytes
         announced = self._response.getheader("Content-Length")
         if announced is not None and announced.isdigit() and int(announced) > limit:
@@ -157,10 +168,10 @@ class Answer:
             if total > limit:
                 raise Refused("too_large", f"more than the {limit} bytes that are allowed")
             file.write(piece)
-        if time.monotonic() > self._deadline:
-            raise TimeoutError(f"{self._url}: not done in {self._config.max_seconds:g} s")
         if announced is not None and announced.isdigit() and total != int(announced):
             raise OSError(f"{self._url}: {total} bytes came of {announced}")
+        if announced is None and not total and not self._response.chunked:
+            raise OSError(f"{self._url}: the answer broke off before its body")
         return total
 
 
@@ -173,6 +184,7 @@ def opened(url: str, config: RemoteConfig, known: str | None = None) -> Iterator
 
     Raises:
         Refused, OSError: see `Answer.save`; OSError too for answers that may change by themselves.
+        TooSlow: it took all the time it is given.
     """
     deadline = time.monotonic() + config.max_seconds
     for _ in range(config.redirects + 1):
@@ -180,21 +192,24 @@ def opened(url: str, config: RemoteConfig, known: str | None = None) -> Iterator
         if parts.scheme not in WEB:
             raise Refused("refused", f"a redirect leads to {parts.scheme}://")
         connection = _connected(parts, config)
-        cut = threading.Timer(max(0.0, deadline - time.monotonic()), _cut, (connection.sock,))
-        cut.daemon = True
-        cut.start()
+        held = connection.sock.dup()  # stays what it is, whatever TLS and HTTP make of the other
         try:
-            response = _asked(connection, parts, known)
+            no_answer = TimeoutError(f"{stored(url)}: no answer in {config.timeout:g} s")
+            with _limited(held, config.timeout, no_answer):
+                _secure(connection)
+                response = _asked(connection, parts, known)
             if response.status in (200, 304):
+                too_slow = TooSlow(f"{stored(url)}: not done in {config.max_seconds:g} s")
                 try:
-                    yield Answer(response, url, config, deadline)
+                    with _limited(held, deadline - time.monotonic(), too_slow):
+                        yield Answer(response, url, config)
                 except HTTPException as error:
-                    raise OSError(f"{url}: {type(error).__name__}: {error}") from error
+                    raise OSError(f"{stored(url)}: {type(error).__name__}: {error}") from error
                 return
             url = _elsewhere(response, url)
         finally:
-            cut.cancel()
             connection.close()
+            held.close()
     raise Refused("refused", f"more than {config.redirects} redirects")
 
 
@@ -210,23 +225,44 @@ def _connected(parts: SplitResult, config: RemoteConfig) -> HTTPConnection:
         except OSError as error:
             failed = error
             continue
-        connection.sock = _secured(raw, host) if parts.scheme == "https" else raw
+        connection.sock = raw
         return connection
     raise OSError(f"{host}: no connection: {failed}") from failed
 
 
-def _cut(sock: socket.socket) -> None:
-    """End a connection that takes too long, whatever trickles in: who reads it sees its end."""
-    with suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
+@contextmanager
+def _limited(sock: socket.socket, seconds: float, late: TimeoutError) -> Iterator[None]:
+    """End a connection after so many seconds, whatever trickles in: who reads it sees its end.
 
+    Raises:
+        TimeoutError: ``late``, if it was ended. A header that ends there may look like a whole one.
+    """
+    ended = threading.Event()
 
-def _secured(raw: socket.socket, host: str) -> ssl.SSLSocket:
+    def cut() -> None:
+        ended.set()
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(max(0.0, seconds), cut)
+    timer.daemon = True
+    timer.start()
     try:
-        return ssl.create_default_context().wrap_socket(raw, server_hostname=host)
-    except OSError:
-        raw.close()
+        yield
+    except (OSError, HTTPException) as error:
+        if ended.is_set():
+            raise late from error
         raise
+    finally:
+        timer.cancel()
+    if ended.is_set():
+        raise late
+
+
+def _secure(connection: HTTPConnection) -> None:
+    if isinstance(connection, HTTPSConnection):
+        context = ssl.create_default_context()
+        connection.sock = context.wrap_socket(connection.sock, server_hostname=connection.host)
 
 
 def _asked(connection: HTTPConnection, parts: SplitResult, known: str | None) -> HTTPResponse:
@@ -254,5 +290,5 @@ def _elsewhere(response: HTTPResponse, url: str) -> str:
     if status in (404, 410):
         raise Refused("not_found", f"the server says {status} {response.reason}")
     if status in (408, 425, 429) or status >= 500:
-        raise OSError(f"{url}: the server says {status} {response.reason}")
+        raise OSError(f"{stored(url)}: the server says {status} {response.reason}")
     raise Refused(f"http_{status}", f"the server says {status} {response.reason}")

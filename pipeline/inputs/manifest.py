@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,12 @@ import pyarrow.parquet as pq
 from corpus.errors import UserError
 
 MANIFEST_SUFFIXES = (".jsonl", ".csv", ".parquet")
+COLUMNS = ("uri", "timeline", "sha256")  # ours; all others are the user's
+MOST_CELL = 1 << 27  # characters; a transcript may be long
+MOST_DEPTH = 32
+BOM = b"\xef\xbb\xbf"
 Rows = list[dict[str, Any]]
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def read_manifest(path: Path) -> Rows:
@@ -51,15 +58,27 @@ def _check_uris(path: Path, rows: Iterable[dict[str, Any]]) -> None:
         seen[uri] = number
         if not isinstance(row.get("timeline") or "", str):
             raise UserError(f"manifest {path}, row {number}: timeline is not a path")
+        sha256 = row.get("sha256") or ""
+        if sha256 and not (isinstance(sha256, str) and _SHA256.fullmatch(sha256)):
+            raise UserError(
+                f"manifest {path}, row {number}: sha256 {sha256!r} is not 64 hex digits: "
+                "write the file's SHA-256, or leave it empty"
+            )
 
 
 def _jsonl(path: Path) -> Rows:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, line in enumerate(path.read_bytes().removeprefix(BOM).split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line, parse_constant=_no_constant)
+            row = json.loads(
+                line.decode("utf-8"),
+                parse_constant=_no_constant,
+                parse_float=_finite,
+                object_pairs_hook=_once_each,
+            )
+            _check_depth(row)
         except (ValueError, RecursionError) as error:
             raise UserError(f"manifest {path}, line {number} is no JSON: {error}") from error
         if not isinstance(row, dict):
@@ -69,21 +88,31 @@ def _jsonl(path: Path) -> Rows:
 
 
 def _csv(path: Path) -> Rows:
+    csv.field_size_limit(MOST_CELL)
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         rows = []
-        for row in reader:
-            if None in row or None in row.values():
-                raise UserError(
-                    f"manifest {path}, line {reader.line_num}: "
-                    f"expected the {len(reader.fieldnames or ())} columns of the first line"
-                )
-            rows.append(dict(row))
+        try:
+            _once_each([(name, None) for name in reader.fieldnames or ()])
+            for row in reader:
+                if None in row or None in row.values():
+                    columns = len(reader.fieldnames or ())
+                    raise ValueError(f"expected the {columns} columns of the first line")
+                rows.append(dict(row))
+        except csv.Error as error:
+            raise UserError(f"manifest {path}, after line {reader.line_num}: {error}") from error
+        except ValueError as error:
+            raise UserError(f"manifest {path}, line {reader.line_num}: {error}") from error
         return rows
 
 
 def _parquet(path: Path) -> Rows:
     rows = pq.read_table(path).to_pylist()
+    for number, row in enumerate(rows, start=1):
+        try:
+            _check_depth(row)
+        except ValueError as error:
+            raise UserError(f"manifest {path}, row {number}: {error}") from error
     return [{name: _plain(value) for name, value in row.items()} for row in rows]
 
 
@@ -91,11 +120,37 @@ def _plain(value: Any) -> Any:
     """A JSON value: lists and structs stay, dates and decimals become text, NaN becomes null."""
     if isinstance(value, dict):
         return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
     if isinstance(value, float):
-        return value if value - value == 0 else None
+        return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, str | int | bool) else str(value)
+
+
+def _check_depth(value: Any, left: int = MOST_DEPTH) -> None:
+    """Readers and writers of JSON give up where each likes: so nothing is nearly that deep."""
+    if not left:
+        raise ValueError(f"values lie in each other more than {MOST_DEPTH} deep")
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for item in inner:
+        _check_depth(item, left - 1)
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands there twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is too large a number")
+    return number
 
 
 def _no_constant(name: str) -> None:

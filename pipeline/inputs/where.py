@@ -32,7 +32,7 @@ class Condition(BaseModel):
         at_least, at_most: bounds of a number, also of one that a CSV file has as text.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     one_of: tuple[Plain, ...] | None = None
     contains: tuple[str, ...] | None = None
     lacks: tuple[str, ...] | None = None

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import pyarrow.parquet as pq
 
 from corpus.ids import content_id
+from pipeline.faults import RunError, systemic
 from pipeline.ledger.shelf import Shelf, ranges
-from pipeline.ledger.tables import SORTED, Table, is_sorted
+from pipeline.ledger.tables import SORTED, WRITING, Table, is_sorted
 
 MANY = 64  # loose parts that are worth it
 AT_ONCE = 1024  # loose parts that are held in memory
@@ -23,10 +24,22 @@ GROUP_ROWS = 2048  # what a reader of one video has to read
 
 
 def compact(table: Table, many: int = MANY) -> None:
-    """Sort loose parts until there are fewer than ``many``."""
+    """Sort loose parts until there are fewer than ``many``.
+
+    Raises:
+        RunError: there is no room for the sorted part beside the loose ones, which stay.
+    """
     while len(loose := [name for name in table.parts() if not is_sorted(name)]) >= many:
         chosen = loose[:AT_ONCE]
-        merge(table, [*chosen, *_along(table, chosen)])
+        try:
+            merge(table, [*chosen, *_along(table, chosen)])
+        except OSError as error:
+            if not systemic(error):
+                raise
+            raise RunError(
+                f"no room to sort the parts of {table.store.place()} ({error}): nothing is lost; "
+                "make room and run again"
+            ) from error
 
 
 def _along(table: Table, chosen: Sequence[str]) -> list[str]:
@@ -48,7 +61,7 @@ def merge(table: Table, names: Sequence[str]) -> str:
     name = f"{SORTED}{content_id('sorted', *sorted(names))}.parquet"
     with (
         table.store.writing(name) as temporary,
-        pq.ParquetWriter(temporary, table.schema, compression="zstd") as writer,
+        pq.ParquetWriter(temporary, table.schema, **WRITING) as writer,
     ):
         for within in ranges([shelf.weights()], 4 * GROUP_ROWS):
             rows = shelf.rows(within).sort_by([("video", "ascending"), ("key", "ascending")])

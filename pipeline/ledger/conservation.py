@@ -12,7 +12,7 @@ duplicate, an empty or unreadable file) has its outcome from the listing.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,13 +115,22 @@ def fates(sources: Sequence[Source], stages: Sequence[Stage], replay: Replay) ->
     return {name: _fate(entities, entity) for name, entity in entities.items()}
 
 
-def count(sources: Sequence[Source], stages: Sequence[Stage], replay: Replay) -> Counts:
-    """Counts per level; raises as `fates`."""
+def count(
+    sources: Sequence[Source],
+    stages: Sequence[Stage],
+    replay: Replay,
+    known: Mapping[str, Fate] | None = None,
+) -> Counts:
+    """Counts per level, from the `fates` of all; raises as that does.
+
+    Args:
+        known: the fates, where one has them already.
+    """
     counts = nothing()
     for source in sources:
         if source.outcome != "ok":
             counts["videos"].add(source.outcome, source.reason)
-    for fate in fates(sources, stages, replay).values():
+    for fate in (fates(sources, stages, replay) if known is None else known).values():
         counts[f"{fate.level}s"].add(fate.outcome, fate.reason)
     return counts
 

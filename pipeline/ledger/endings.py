@@ -1,13 +1,13 @@
 """Why things ended: every reason at every level, with files and words to tell it by."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import nsmallest
 
 from corpus.rows import LEVELS
 from pipeline.inputs.sources import Source
-from pipeline.ledger.conservation import NOT_OK, fates
+from pipeline.ledger.conservation import NOT_OK, Fate, fates
 from pipeline.ledger.replay import Replay
 from stages.stage import Stage
 
@@ -44,8 +44,14 @@ class Ending:
     said: tuple[Said, ...]
 
 
-def endings(sources: Sequence[Source], stages: Sequence[Stage], replay: Replay) -> list[Ending]:
-    """By level and outcome, the most frequent first; raises as `conservation.fates`."""
+def endings(
+    sources: Sequence[Source],
+    stages: Sequence[Stage],
+    replay: Replay,
+    known: Mapping[str, Fate] | None = None,
+) -> list[Ending]:
+    """By level and outcome, the most frequent first; arguments and errors are those of `count`."""
+    fate_of = fates(sources, stages, replay) if known is None else known
     own, borrowed = last_words(replay)
     files = _files(sources, replay)
     found: dict[tuple[str, str, str], list[tuple[bool, Said]]] = defaultdict(list)
@@ -53,7 +59,7 @@ def endings(sources: Sequence[Source], stages: Sequence[Stage], replay: Replay) 
         if source.outcome in NOT_OK:
             said = Said(source.uri, source.message or "")
             found["videos", source.outcome, str(source.reason)].append((False, said))
-    for name, fate in fates(sources, stages, replay).items():
+    for name, fate in fate_of.items():
         if fate.outcome in NOT_OK:
             said = Said(files[name], own.get(name) or borrowed.get(name, ""))
             key = (f"{fate.level}s", fate.outcome, str(fate.reason))

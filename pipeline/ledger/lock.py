@@ -1,31 +1,26 @@
 """One run per corpus: a lock file with a heartbeat, taken over when its owner is gone.
 
 On the same host an owner is gone when its process is (the process start time tells a reused pid
-from the owner); on another host, when its lock stands still for `STALE_SECONDS` of our own time,
-since the clocks of two hosts need not agree.
+from the owner), and only its workers have to be waited for (`leash`); on another host, when its
+lock stands still for `STALE_SECONDS` of our own time, since the clocks of two hosts need not agree.
 """
 
 import json
-import os
 import signal
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from corpus.errors import UserError
 from corpus.store import Folder, store_at
 from pipeline.faults import RunError
+from pipeline.ledger.leash import Leash, wait_for_workers
+from pipeline.ledger.owner import NAME, Owner, gone, here, read_owner, this_process
 
-NAME = "lock.json"
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
 WATCH_SECONDS = 1.0
-Owner = dict[str, Any]
 
 
 class Lock:
@@ -37,19 +32,15 @@ class Lock:
     right before.
 
     Args:
-        say: gets a sentence when it takes time to tell whether another host's run is alive.
+        say: gets a sentence when it takes time to tell whether another host's run is alive, or for
+            workers to leave.
     """
 
     def __init__(self, corpus: Folder, say: Callable[[str], None] = lambda text: None) -> None:
         self._store = store_at(corpus)
         self._where = self._store.place()
         self._say = say
-        self._owner = {
-            "token": uuid.uuid4().hex,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started": _started(os.getpid()),
-        }
+        self._owner = this_process()
         self._stop = threading.Event()
         self._lost = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="corpus-lock", daemon=True)
@@ -57,8 +48,8 @@ class Lock:
     def __enter__(self) -> "Lock":
         silent = self._watched()
         while not self._mine():
-            held, version = self._read()
-            if held is not None and held != silent and not _ended(held):
+            held, version = read_owner(self._store)
+            if held is not None and held != silent and not gone(held):
                 raise UserError(
                     f"another run holds {self._where}: process {held['pid']} on "
                     f"{held['host']}; wait for it or stop it "
@@ -66,6 +57,11 @@ class Lock:
                 )
             self._swap(version)  # if another was quicker, the next look sees who
         self._thread.start()
+        try:
+            wait_for_workers(self._store, self._say)
+        except BaseException:
+            self._let_go()
+            raise
         return self
 
     def __exit__(
@@ -74,17 +70,25 @@ class Lock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop.set()
-        self._thread.join()
-        if self._mine():
-            self._store.remove(NAME)
+        self._let_go()
         if self._lost.is_set() and (error is None or isinstance(error, KeyboardInterrupt)):
             raise self._loss() from error
+
+    @property
+    def leash(self) -> Leash:
+        """What ends workers with this lock."""
+        return Leash(self._store, self._owner)
 
     def check(self) -> None:
         """RunError unless the lock is still ours, by what the disk says now."""
         if self._lost.is_set() or not self._mine():
             raise self._loss()
+
+    def _let_go(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._mine():
+            self._store.remove(NAME)
 
     def _loss(self) -> RunError:
         return RunError(
@@ -94,8 +98,8 @@ class Lock:
 
     def _watched(self) -> Owner | None:
         """The lock of another host, if it stood still for as long as an owner may be silent."""
-        first, _ = self._read()
-        if first is None or first["host"] == socket.gethostname():
+        first, _ = read_owner(self._store)
+        if first is None or here(first):
             return None
         self._say(
             f"process {first['pid']} on {first['host']} holds {self._where}: "
@@ -104,7 +108,7 @@ class Lock:
         begun = time.monotonic()
         while time.monotonic() - begun < STALE_SECONDS:
             time.sleep(WATCH_SECONDS)
-            if self._read()[0] != first:
+            if read_owner(self._store)[0] != first:
                 return None
         return first
 
@@ -114,25 +118,8 @@ class Lock:
         self._store.swap(NAME, text.encode(), version)
 
     def _mine(self) -> bool:
-        held, _ = self._read()
+        held, _ = read_owner(self._store)
         return held is not None and held["token"] == self._owner["token"]
-
-    def _read(self) -> tuple[Owner | None, str | None]:
-        """The owner as the lock names it, and its version; nothing without a lock. It is written
-        atomically, so a lock that cannot be parsed was not written by us."""
-        found = self._store.read_versioned(NAME)
-        if found is None:
-            return None, None
-        data, version = found
-        try:
-            held = json.loads(data)
-            fields = ("token", "host", "pid", "started", "heartbeat")
-            return {name: held[name] for name in fields}, version
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{self._store.place(NAME)} is no lock of ours ({error!r}): "
-                "delete it if no run is going on"
-            ) from error
 
     def _beat(self) -> None:
         last = time.monotonic()
@@ -151,32 +138,10 @@ class Lock:
     def _beaten(self) -> bool | None:
         """One beat; False when the lock is another's, None when the disk refuses: that may pass."""
         try:
-            held, version = self._read()
+            held, version = read_owner(self._store)
             if held is None or held["token"] != self._owner["token"]:
                 return False
             self._swap(version)
             return self._mine()
         except (OSError, UserError):
             return None
-
-
-def _ended(held: Owner) -> bool:
-    """Whether the owner was a process of this host that is no more."""
-    return held["host"] == socket.gethostname() and _started(held["pid"]) != held["started"]
-
-
-def _started(pid: int) -> str | None:
-    """When a process started, in ticks since boot; "" where /proc is missing; None if it is gone
-    (a zombie is: it was killed and only its parent has not noticed)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else fields[19]
-    except (FileNotFoundError, ProcessLookupError):
-        pass
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        return ""
-    return "" if not Path("/proc/self/stat").exists() else None

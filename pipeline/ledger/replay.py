@@ -71,7 +71,10 @@ def unit_id(record: Record) -> str:
 
 def silent(subjects: Iterable[str], rows: Iterable[Row]) -> list[str]:
     """Subjects that no row speaks of, as its own or as its parent."""
-    spoken = {name for row in rows for name in (row.id, row.parent)}
+    spoken: set[str | None] = set()
+    for row in rows:
+        spoken.add(row.id)
+        spoken.add(row.parent)
     return [subject for subject in subjects if subject not in spoken]
 
 

@@ -1,7 +1,7 @@
 """`status`: where the inputs of the latest run stand, counted from the tables."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,43 @@ from corpus.store import Store
 from pipeline.inputs.sources import LISTING, Listing, read_listing
 from pipeline.ledger.conservation import NOT_OK, Counts
 from pipeline.ledger.endings import Ending
-from pipeline.ledger.replay import Replay
-from pipeline.ledger.walk import Tally, slices, whole
+from pipeline.ledger.walk import Slice, Tally, slices
 from pipeline.plan import Plan, make_plan
 from pipeline.recipe import Recipe, parse_recipe
 
 
 @dataclass(frozen=True)
+class Latest:
+    """The latest run that got as far as listing its inputs."""
+
+    run: str
+    plan: Plan
+    listing: Listing
+
+    def slices(self) -> Iterator[Slice]:
+        """What the tables say of its inputs now, a slice at a time."""
+        return slices(self.plan, self.listing)
+
+    def count(self, *watchers: Callable[[Slice], None]) -> "Status":
+        """Sum up.
+
+        Args:
+            watchers: get every slice, too: a large corpus takes its time to be walked.
+
+        Raises:
+            ConservationError: the tables contradict each other.
+        """
+        sums = Tally(self.plan)
+        for part in self.slices():
+            sums.add(part)
+            for watch in watchers:
+                watch(part)
+        return Status(self.run, self.plan, self.listing, sums)
+
+
+@dataclass(frozen=True)
 class Status:
-    """The latest run and what the tables say of its inputs now."""
+    """The latest run and what the tables say of its inputs now, in sums."""
 
     run: str
     plan: Plan
@@ -43,11 +71,6 @@ class Status:
         """Why things ended."""
         return self.sums.endings
 
-    @cached_property
-    def found(self) -> Replay:
-        """Everything by itself, in memory: walks the corpus once more."""
-        return whole(self.plan, self.listing)
-
     def to_json(self) -> dict[str, Any]:
         return {
             "levels": {name: level.to_json() for name, level in self.counts.items()},
@@ -55,6 +78,7 @@ class Status:
             "recipe": self.plan.recipe.name,
             "ignored": self.listing.ignored,
             "waiting": self.waiting,
+            "decoding": self.sums.decoding.to_json(),
         }
 
 
@@ -62,17 +86,16 @@ def read_status(corpus: Path | str) -> Status:
     """Count; needs no Ray and takes no lock.
 
     Raises:
-        UserError: no corpus, or no run in it yet.
-        ConservationError: the tables contradict each other.
+        UserError, ConservationError: as `latest` and `Latest.count`.
     """
+    return latest(corpus).count()
+
+
+def latest(corpus: Path | str) -> Latest:
+    """UserError: no corpus, or no run in it yet."""
     store, name = latest_run(corpus)
-    recipe = recipe_of(store)
-    plan = make_plan(recipe, corpus)
-    listing = read_listing(store)
-    sums = Tally(plan)
-    for part in slices(plan, listing):
-        sums.add(part)
-    return Status(name, plan, listing, sums)
+    plan = make_plan(recipe_of(store), corpus)
+    return Latest(name, plan, read_listing(store))
 
 
 def levels(corpus: Path | str) -> dict[str, Any]:

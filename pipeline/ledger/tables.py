@@ -14,8 +14,10 @@ Every key belongs to one video, whose id stands beside it: what is asked of a co
 by video (`pipeline.ledger.shelf`).
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,6 +31,7 @@ from corpus.store import Folder, Store, store_at
 from stages.stage import Stage
 
 LOOSE, SORTED, ENDING = "part-", "sorted-", ".parquet"
+WRITING: Any = {"compression": "zstd", "write_page_checksum": True}
 Answers = Mapping[str, Sequence[Row]]
 Answer = tuple[str, str, Sequence[Row]]  # a key, the id of its video, and rows
 
@@ -86,7 +89,7 @@ class Table:
 
     def save(self, part: str, rows: pa.Table) -> None:
         with self.store.writing(part) as temporary:
-            pq.write_table(rows, temporary, compression="zstd")
+            pq.write_table(rows, temporary, **WRITING)
 
     def load(
         self,
@@ -100,38 +103,36 @@ class Table:
             FileNotFoundError: it is not there, or no more.
             UserError: names a part that is corrupt or of another schema.
         """
-        try:
-            with self.open(part) as file:
-                if groups is None:
-                    return file.read(columns=columns)
-                return file.read_row_groups(list(groups), columns=columns)
-        except (pa.ArrowException, OSError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
-            raise self._unreadable(part, error) from error
+        with self._reading(part), self.open(part) as file:
+            if groups is None:
+                return file.read(columns=columns)
+            return file.read_row_groups(list(groups), columns=columns)
 
     def open(self, part: str) -> pq.ParquetFile:
         """A part to read pieces of; raises as `load`."""
-        try:
-            file = pq.ParquetFile(self.store.local(part))
+        with self._reading(part):
+            file = pq.ParquetFile(self.store.local(part), page_checksum_verification=True)
             if not file.schema_arrow.equals(self.schema):
                 file.close()
                 raise ValueError("its columns are not those that the stage declares")
             return file
-        except (pa.ArrowException, OSError, ValueError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
-            raise self._unreadable(part, error) from error
 
     def read_part(self, part: str) -> dict[str, list[Row]]:
         """Rows of one part by key; raises as `load`."""
         return self.grouped(self.load(part))
 
-    def _unreadable(self, part: str, error: Exception) -> UserError:
-        return UserError(
-            f"table part {self.store.place(part)} cannot be read ({error}): delete this file "
-            "and run again; only its own rows are computed anew"
-        )
+    @contextmanager
+    def _reading(self, part: str) -> Iterator[None]:
+        """Turns what a damaged part raises into a UserError that names it."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise UserError(
+                f"table part {self.store.place(part)} cannot be read ({error}): delete this file "
+                "and run again; only its own rows are computed anew"
+            ) from error
 
     def forget(self, keys: Collection[str]) -> None:
         """Take answers back: each part that holds one is replaced by a part of its other keys.
@@ -157,10 +158,11 @@ class Table:
         with (
             self.open(part) as file,
             self.store.writing(name) as temporary,
-            pq.ParquetWriter(temporary, self.schema, compression="zstd") as writer,
+            pq.ParquetWriter(temporary, self.schema, **WRITING) as writer,
         ):
             for group in range(file.num_row_groups):
-                rows = file.read_row_group(group)
+                with self._reading(part):
+                    rows = file.read_row_group(group)
                 rows = rows.filter(pc.invert(pc.is_in(rows["key"], dropped)))
                 if rows.num_rows:
                     writer.write_table(rows)
@@ -170,8 +172,8 @@ class Table:
     def grouped(self, rows: pa.Table) -> dict[str, list[Row]]:
         """Rows by key."""
         groups: dict[str, list[Row]] = {}
-        for stored in rows.to_pylist():
-            groups.setdefault(stored["key"], []).append(Row.from_dict(stored))
+        for key, row in zip(rows["key"].to_pylist(), Row.read(rows), strict=True):
+            groups.setdefault(key, []).append(row)
         return groups
 
     def _table(self, answers: Sequence[Answer]) -> pa.Table:

@@ -5,19 +5,22 @@ slice and not the corpus. What a run needs of all slices goes to disk: the recor
 (`pipeline.streaming.queue`) and those that finished (`Finished`).
 """
 
+import gc
 import json
 import sqlite3
 import zlib
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from corpus.ids import canonical_json
 from pipeline.inputs.sources import Listing, Source
 from pipeline.ledger import conservation
+from pipeline.ledger.decoding import Decoding
 from pipeline.ledger.endings import Ending, endings, joined
-from pipeline.ledger.replay import Replay, replay, unit_id
+from pipeline.ledger.replay import Replay, replay
 from pipeline.ledger.shelf import Shelf, ranges
 from pipeline.ledger.tables import Answers
 from pipeline.plan import Plan
@@ -56,6 +59,7 @@ def slices(plan: Plan, listing: Listing, *, retry: bool = False) -> Iterator[Sli
     gates = {at: stage for at, stage in enumerate(plan.stages) if isinstance(stage, GateStage)}
     decided: dict[int, Answers] = {}
 
+    @_no_search_for_cycles()
     def walked(number: int, stop: int) -> tuple[Replay, list[int]]:
         """One slice up to a stage."""
         records = [source.record() for source in groups[number] if source.outcome == "ok"]
@@ -80,6 +84,19 @@ def slices(plan: Plan, listing: Listing, *, retry: bool = False) -> Iterator[Sli
         yield Slice(sources, found, durable)
 
 
+@contextmanager
+def _no_search_for_cycles() -> Iterator[None]:
+    """Rows and records hang together in trees, and to look for cycles among ever more of them takes
+    as long as half of reading them."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
 @dataclass
 class Tally:
     """The sum of all slices.
@@ -91,6 +108,7 @@ class Tally:
         waiting: records per stage that wait.
         stale: per stage, keys whose rows do not count.
         endings: why things ended.
+        decoding: pictures against packets.
     """
 
     plan: Plan
@@ -101,6 +119,7 @@ class Tally:
     waiting: Counter[str] = field(default_factory=Counter)
     stale: dict[str, set[str]] = field(default_factory=dict)
     endings: list[Ending] = field(default_factory=list)
+    decoding: Decoding = field(default_factory=Decoding)
 
     def add(self, part: Slice) -> None:
         """Count a slice.
@@ -109,10 +128,12 @@ class Tally:
             ConservationError: it does not add up.
         """
         stages, found = self.plan.stages, part.found
-        counts = conservation.count(part.sources, stages, found)
+        fates = conservation.fates(part.sources, stages, found)
+        counts = conservation.count(part.sources, stages, found, fates)
         conservation.check(part.sources, counts, found)
         conservation.add(self.counts, counts)
-        self.endings = joined(self.endings, endings(part.sources, stages, found))
+        self.endings = joined(self.endings, endings(part.sources, stages, found, fates))
+        self.decoding.add(part.sources, found)
         for stage, number in zip(stages, part.durable, strict=True):
             self.durable[stage.name] += number
         for answered in found.answered:
@@ -123,16 +144,6 @@ class Tally:
         self.waiting.update(stages[waiting.stage].name for waiting in found.waiting)
         for position, key in found.stale:
             self.stale.setdefault(stages[position].name, set()).add(key)
-
-
-def whole(plan: Plan, listing: Listing) -> Replay:
-    """All slices in one, in memory: for a corpus of which pages are made."""
-    found = Replay()
-    for part in slices(plan, listing):
-        for name in ("answered", "waiting", "finished", "stale"):
-            getattr(found, name).extend(getattr(part.found, name))
-    found.finished.sort(key=unit_id)
-    return found
 
 
 class Finished(Mapping[str, Record]):

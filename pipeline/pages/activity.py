@@ -57,7 +57,7 @@ class Activity:
     Attributes:
         stages: in the order in which they first worked; none for a run without work.
         total: seconds from the first batch to the end of the last.
-        workers: the most that could work at once; 0 where the log does not say.
+        workers: how many have a core each; 0 where the log does not say.
     """
 
     stages: list[StageActivity]
@@ -116,8 +116,8 @@ def verdict(found: Activity) -> str:
     share = f"{most.name} took {most.seconds / work:.0%} of all work"
     average = f"On average {found.at_once:.1f} workers were busy at once"
     if found.workers and found.at_once >= MOSTLY * found.workers:
-        bound = f"of {found.workers} that could be: the run was bound by processors"
-        return f"{average}, {bound}. {share}."
+        cores = f"{found.workers} core{'' if found.workers == 1 else 's'}"
+        return f"{average}, on {cores}: the run was bound by processors. {share}."
     span = busiest.end - busiest.begin
     if busiest.busy >= MOSTLY and span >= MOSTLY * found.total:
         return (

@@ -2,10 +2,9 @@
 and what bounded the stage."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from markupsafe import Markup
@@ -17,15 +16,19 @@ from corpus.layout import Media
 from corpus.rows import Row
 from corpus.video import read_video
 from pipeline.ledger.replay import Answered
-from pipeline.ledger.status import Status
+from pipeline.ledger.walk import Slice
 from pipeline.pages.captions_load import CAPTIONS, CaptionLoad, bound, canary_words, read_load
 from pipeline.pages.clip_cards import Picture, picture
+from pipeline.pages.first import First
 from pipeline.pages.html import environment
+from pipeline.plan import Plan
+from pipeline.sweep.spread import Spread
 
 CLIPS = 4  # shown with all their questions
 PICTURES = 9  # of one question; all its times are told
 TRACK = 240  # pixels of a clip's length in the page
 OK = "ok"
+LEVELS = {"clip": "whole clips", "segment": "segments"}
 
 
 @dataclass(frozen=True)
@@ -65,77 +68,101 @@ class ClipQuestions:
     note: str
 
 
-def captions_part(status: Status, log: Path) -> Markup:
-    """The part as HTML; "" for a recipe or a corpus without captions."""
-    answered = list(_answered(status))
-    rows = [row for one in answered for row in one.rows if row.columns.get("status")]
-    if not rows:
-        return Markup("")
-    load, clock = read_load(log), status.plan.recipe.clock.clock()
-    every = [row.columns for row in rows]
-    every += [step for row in rows for step in row.columns.get("ladders") or ()]
-    shown = sorted(answered, key=lambda one: unit_hash("captions", one.unit))[:CLIPS]
-    media = status.plan.layout.media
-    text = (
-        environment()
-        .get_template("captions.html")
-        .render(
-            levels=_levels(rows),
-            reasons=_reasons(rows).most_common(),
-            again=sum(one["tries"] > 1 for one in every),
-            saved=sum(one["tries"] > 1 and one["status"] == OK for one in every),
-            took=_took(every),
-            load=load,
-            shares=load.shares,
-            bound=bound(load),
-            canaries=canary_words(load),
-            worded=_worded(load),
-            track=TRACK,
-            clips=[_clip(one, media, clock) for one in shown],
-            all_clips=len(answered),
-        )
-    )
-    return Markup(text)  # noqa: S704 - the template has escaped every value
+class CaptionsSeen:
+    """Sums of what captions took, and the few clips that are shown with all their questions."""
 
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        names = [stage.name for stage in plan.stages]
+        self._at = names.index(CAPTIONS) if CAPTIONS in names else None
+        self._asked = Counter[str]()
+        self._ok = Counter[str]()
+        self._reasons = Counter[str]()
+        self._sums = Counter[str]()
+        self._cost = 0.0
+        self._seconds = Spread()
+        self._clips = 0
+        self._shown = First[Answered](CLIPS)
 
-def _answered(status: Status) -> Iterator[Answered]:
-    places = {at for at, stage in enumerate(status.plan.stages) if stage.name == CAPTIONS}
-    return (one for one in status.found.answered if one.stage in places)
+    def add(self, part: Slice) -> None:
+        """Take what is kept of a slice."""
+        for answered in part.found.answered:
+            if answered.stage == self._at:
+                self._clips += 1
+                self._shown.add([(unit_hash("captions", answered.unit), answered)])
+                for row in answered.rows:
+                    if row.columns.get("status"):
+                        self._row(row)
 
-
-def _levels(rows: Sequence[Row]) -> list[tuple[str, int, int]]:
-    """(what, asked, captions) of whole clips, segments, and each ladder."""
-    found: dict[str, list[bool]] = {"whole clips": [], "segments": []}
-    for row in rows:
-        name = "whole clips" if row.level == "clip" else "segments"
-        found[name].append(row.outcome == OK)
+    def _row(self, row: Row) -> None:
+        self._count(LEVELS[row.level], row.columns, row.outcome == OK)
+        if row.reason:
+            self._reasons[row.reason] += 1
         for step in row.columns.get("ladders") or ():
-            found.setdefault(f"ladder {step['every']}", []).append(step["status"] == OK)
-    return [(name, len(ok), sum(ok)) for name, ok in found.items() if ok]
+            self._count(f"ladder {step['every']}", step, step["status"] == OK)
+            if step["status"] != OK:
+                self._reasons[step["status"]] += 1
 
+    def _count(self, level: str, one: dict[str, Any], ok: bool) -> None:
+        self._asked[level] += 1
+        self._ok[level] += ok
+        self._sums["again"] += one["tries"] > 1
+        self._sums["saved"] += one["tries"] > 1 and one["status"] == OK
+        for name in ("tokens_in", "tokens_out"):
+            if one.get(name):
+                self._sums[name] += one[name]
+                self._sums[f"{name} told"] += 1
+        self._cost += one.get("cost") or 0
+        if one.get("seconds"):
+            self._seconds.add(one["seconds"])
 
-def _reasons(rows: Sequence[Row]) -> Counter[str]:
-    found = Counter(str(row.reason) for row in rows if row.reason)
-    steps = [step for row in rows for step in row.columns.get("ladders") or ()]
-    return found + Counter(step["status"] for step in steps if step["status"] != OK)
+    def render(self, log: Path) -> Markup:
+        """The part as HTML; "" for a recipe or a corpus without captions."""
+        if not self._asked:
+            return Markup("")
+        load, clock = read_load(log), self._plan.recipe.clock.clock()
+        media = self._plan.layout.media
+        text = (
+            environment()
+            .get_template("captions.html")
+            .render(
+                levels=self._levels(),
+                reasons=self._reasons.most_common(),
+                again=self._sums["again"],
+                saved=self._sums["saved"],
+                took=self._took(),
+                load=load,
+                shares=load.shares,
+                bound=bound(load),
+                canaries=canary_words(load),
+                worded=_worded(load),
+                track=TRACK,
+                clips=[_clip(one, media, clock) for one in self._shown.found],
+                all_clips=self._clips,
+            )
+        )
+        return Markup(text)  # noqa: S704 - the template has escaped every value
 
+    def _levels(self) -> list[tuple[str, int, int]]:
+        """(what, asked, captions) of whole clips, segments, and each ladder."""
+        first = [name for name in LEVELS.values() if self._asked[name]]
+        ladders = sorted(set(self._asked) - set(LEVELS.values()))
+        return [(name, self._asked[name], self._ok[name]) for name in (*first, *ladders)]
 
-def _took(every: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    """(value, label) of what captions took, where anything was counted."""
-    found = [(f"{len(every):,}", "questions answered")]
-    written = [one["tokens_out"] for one in every if one.get("tokens_out")]
-    read = [one["tokens_in"] for one in every if one.get("tokens_in")]
-    seconds = [one["seconds"] for one in every if one.get("seconds")]
-    cost = sum(one.get("cost") or 0 for one in every)
-    if read:
-        found.append((f"{sum(read) / len(read):,.0f}", "tokens read per caption"))
-    if written:
-        found.append((f"{sum(written) / len(written):.1f}", "tokens written per caption"))
-    if seconds:
-        found.append((f"{median(seconds):.2f} s", "from question to answer, median"))
-    if cost:
-        found.append((f"{cost:,.4g}", "cost, at the recipe's prices"))
-    return found
+    def _took(self) -> list[tuple[str, str]]:
+        """(value, label) of what captions took, where anything was counted."""
+        sums = self._sums
+        found = [(f"{self._asked.total():,}", "questions answered")]
+        if told := sums["tokens_in told"]:
+            found.append((f"{sums['tokens_in'] / told:,.0f}", "tokens read per caption"))
+        if told := sums["tokens_out told"]:
+            found.append((f"{sums['tokens_out'] / told:.1f}", "tokens written per caption"))
+        if self._seconds.count:
+            (middle,) = self._seconds.quantiles([0.5])
+            found.append((f"{middle:.2f} s", "from question to answer, median"))
+        if self._cost:
+            found.append((f"{self._cost:,.4g}", "cost, at the recipe's prices"))
+        return found
 
 
 def _worded(load: CaptionLoad) -> bool:

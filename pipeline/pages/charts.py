@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
-import numpy as np
 from markupsafe import Markup, escape
+
+from pipeline.sweep.spread import Spread
 
 WIDTH, HEIGHT, FOOT = 280, 72, 16
 BINS = 24
+LEAST_WIDTH = 2.0  # of a bar: what lies just beyond a threshold must be seen
 # What scores mean, by level; scores of prompts have names of the user's.
 SEGMENTS = {
     "words": "words of the caption",
@@ -51,7 +52,7 @@ class Chart:
     """A histogram to draw.
 
     Attributes:
-        edges: one more than ``counts``.
+        edges: one more than ``counts``; thresholds that lie among the numbers are edges.
         at_least, at_most: what lies outside is rejected; None where nothing is.
     """
 
@@ -63,12 +64,9 @@ class Chart:
     at_most: float | None = None
 
 
-def of_values(title: str, meaning: str, values: Sequence[float]) -> Chart:
+def of_spread(title: str, meaning: str, values: Spread) -> Chart:
     """A chart of numbers, which may be none."""
-    if not len(values):
-        return Chart(title, meaning, (0.0,), ())
-    counts, edges = np.histogram(np.asarray(values, float), BINS)
-    return Chart(title, meaning, edges.tolist(), counts.tolist())
+    return Chart(title, meaning, *values.bars(BINS))
 
 
 def draw(chart: Chart) -> Markup:
@@ -79,19 +77,14 @@ def draw(chart: Chart) -> Markup:
     box = f"0 0 {WIDTH} {HEIGHT + FOOT}"
     parts = [f'<svg class="chart" viewBox="{box}" role="img" aria-label="{label}">']
     for count, left, right in zip(chart.counts, chart.edges, chart.edges[1:], strict=False):
-        bounds = (chart.at_least, chart.at_most)
-        inside = sorted(bound for bound in bounds if bound is not None and left < bound < right)
-        ends = [left, *inside, right]
         tall = HEIGHT * count / most
-        for begin, end in pairwise(ends):  # a bar is cut where a bound lies
-            kind = "in" if _kept(chart, (begin + end) / 2) else "out"
-            x, width = WIDTH * (begin - low) / span, WIDTH * (end - begin) / span
-            gap = 1 if end == right else 0
-            parts.append(
-                f'<rect class="{kind}" x="{x:.2f}" y="{HEIGHT - tall:.2f}" '
-                f'width="{max(0.5, width - gap):.2f}" height="{tall:.2f}">'
-                f"<title>{left:.4g} to {right:.4g}: {count}</title></rect>"
-            )
+        kind = "in" if _kept(chart, (left + right) / 2) else "out"
+        x, width = WIDTH * (left - low) / span, WIDTH * (right - left) / span
+        parts.append(
+            f'<rect class="{kind}" x="{x:.2f}" y="{HEIGHT - tall:.2f}" '
+            f'width="{max(LEAST_WIDTH, width - 1):.2f}" height="{tall:.2f}">'
+            f"<title>{left:.4g} to {right:.4g}: {count}</title></rect>"
+        )
     for bound in (chart.at_least, chart.at_most):
         if bound is not None and low <= bound <= high:
             x = WIDTH * (bound - low) / span

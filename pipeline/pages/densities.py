@@ -5,7 +5,6 @@ loader would be given by it.
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from corpus.captions import KEEP, ClipCaptions
@@ -13,9 +12,7 @@ from corpus.clock import Clock
 from corpus.errors import UserError
 from corpus.policy import CLIP, STORED, Policy, width_of
 from corpus.views import median, seen
-from pipeline.inputs.sources import Listing
-from pipeline.ledger.walk import Slice, slices
-from pipeline.plan import Plan
+from pipeline.ledger.walk import Slice
 from stages.shards import captions_of
 
 MERGED = ("1s", "2s", "4s", "8s", CLIP)
@@ -72,7 +69,7 @@ class Densities:
     def add(self, part: Slice) -> None:
         """Count the finished clips of a slice."""
         for record in part.found.finished:
-            if record.get("segments"):
+            if record.get("segments") and "meta_text" in record:  # a plan may end before captions
                 self.count(captions_of(record))
 
     def count(self, captions: ClipCaptions) -> None:
@@ -127,11 +124,3 @@ def _fits(every: str, clock: Clock) -> bool:
     except UserError:
         return False
     return True
-
-
-def densities(plan: Plan, listing: Listing) -> Sequence[Density]:
-    """The rows of a corpus, which is walked once more."""
-    found = Densities(plan.recipe.clock.clock())
-    for part in slices(plan, listing):
-        found.add(part)
-    return found.rows()

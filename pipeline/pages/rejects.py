@@ -5,8 +5,10 @@ clip only the foreign file is there: a killable child decodes a picture or two
 (`pipeline.pages.thumbnails`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from heapq import nsmallest
 from typing import Any
 
 from corpus.errors import UserError
@@ -14,9 +16,11 @@ from corpus.ids import unit_hash
 from corpus.layout import Media
 from corpus.rows import Row
 from corpus.video import count_frames, read_video
-from pipeline.ledger.status import Status
+from pipeline.inputs.listing import Source
+from pipeline.ledger.walk import Slice
 from pipeline.pages.clip_cards import Picture, picture
 from pipeline.pages.thumbnails import Thumbnails
+from pipeline.plan import Plan
 
 SHOWN = 6  # of each reason
 MOMENTS = (1 / 6, 1 / 2, 5 / 6)  # of each one, as shares of its length
@@ -61,48 +65,74 @@ class _Entity:
     columns: Mapping[str, Any]
 
 
-def rejects(status: Status, thumbnails: Thumbnails) -> list[Group]:
-    """By reason, the most frequent first."""
-    names = [stage.name for stage in status.plan.stages]
-    kinds = dict(_kinds(status))
-    groups: dict[tuple[str, str, str, str], list[Row]] = {}
-    for answered in status.found.answered:
-        for row in answered.rows:
-            kind = kinds.get(row.subject)
-            if row.outcome != "ok" and kind is not None:
-                name = (kind, names[answered.stage], str(row.outcome), str(row.reason))
-                groups.setdefault(name, []).append(row)
-    chosen = {key: _draw(rows) for key, rows in groups.items()}
-    entities = _entities(status, [row.subject for rows in chosen.values() for row in rows])
-    files = {s.video_id: s for s in status.listing.sources if s.video_id and s.outcome == "ok"}
-    made = []
-    for key, rows in chosen.items():
-        shown = tuple(
-            _reject(row, entities, files, status.plan.layout.media, thumbnails) for row in rows
-        )
-        made.append(Group(*key, len(groups[key]), shown))
-    return sorted(made, key=lambda group: (-group.count, group.kind, group.reason))
+@dataclass(frozen=True)
+class _Drawn:
+    """A reject that is shown, with what made it and all above it, and its file."""
+
+    row: Row
+    entity: _Entity
+    facts: Mapping[str, Any]
+    source: Source | None
 
 
-def _kinds(status: Status) -> Iterator[tuple[str, str]]:
-    """Level of every video, shot and clip, by id; segments have no pictures of their own."""
-    for source in status.listing.sources:
-        if source.video_id is not None and source.outcome == "ok":
-            yield source.video_id, "video"
-    for answered in status.found.answered:
+_Key = tuple[str, str, str, str]  # kind, stage, outcome, reason
+
+
+class Rejects:
+    """Rejects of a corpus that comes slice by slice: counted, and a few of them kept."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._counts = Counter[_Key]()
+        self._drawn: dict[_Key, list[_Drawn]] = {}
+
+    def add(self, part: Slice) -> None:
+        """Count a slice, and draw of it."""
+        rows = _ended(self._plan, part)
+        for key, some in rows.items():
+            self._counts[key] += len(some)
+        chosen = {key: nsmallest(SHOWN, some, key=_place) for key, some in rows.items()}
+        entities = _entities(part, [row.subject for some in chosen.values() for row in some])
+        files = {s.video_id: s for s in part.sources if s.video_id and s.outcome == "ok"}
+        for key, some in chosen.items():
+            found = [_draw(row, entities, files) for row in some]
+            both = [*self._drawn.get(key, ()), *found]
+            self._drawn[key] = nsmallest(SHOWN, both, key=lambda one: _place(one.row))
+
+    def groups(self, thumbnails: Thumbnails) -> list[Group]:
+        """By reason, the most frequent first."""
+        media = self._plan.layout.media
+        made = []
+        for key, drawn in self._drawn.items():
+            shown = tuple(_reject(one, media, thumbnails) for one in drawn)
+            made.append(Group(*key, self._counts[key], shown))
+        return sorted(made, key=lambda group: (-group.count, group.kind, group.reason))
+
+
+def _ended(plan: Plan, part: Slice) -> dict[_Key, list[Row]]:
+    """Rows that ended a video, shot or clip; segments have no pictures of their own."""
+    names = [stage.name for stage in plan.stages]
+    kinds = {s.video_id: "video" for s in part.sources if s.video_id and s.outcome == "ok"}
+    groups: dict[_Key, list[Row]] = {}
+    for answered in part.found.answered:
         for row in answered.rows:
             if row.id is not None and row.level in ("shot", "clip"):
-                yield row.id, row.level
+                kinds[row.id] = row.level
+            kind = kinds.get(row.subject)  # what is made comes before what ends it
+            if row.outcome != "ok" and kind is not None:
+                key = (kind, names[answered.stage], str(row.outcome), str(row.reason))
+                groups.setdefault(key, []).append(row)
+    return groups
 
 
-def _draw(rows: Sequence[Row]) -> list[Row]:
-    return sorted(rows, key=lambda row: unit_hash("rejects", row.subject))[:SHOWN]
+def _place(row: Row) -> tuple[float, str]:
+    return unit_hash("rejects", row.subject), row.subject
 
 
-def _entities(status: Status, subjects: Iterable[str]) -> dict[str, _Entity]:
+def _entities(part: Slice, subjects: Iterable[str]) -> dict[str, _Entity]:
     """What made these entities and all above them."""
     wanted, found = set(subjects), dict[str, _Entity]()
-    for answered in reversed(status.found.answered):  # what is made below comes later
+    for answered in reversed(part.found.answered):  # what is made below comes later
         for row in answered.rows:
             if row.id in wanted and (row.parent or row.level == "video") and row.columns:
                 found.setdefault(str(row.id), _Entity(row.level, row.parent, row.columns))
@@ -110,20 +140,18 @@ def _entities(status: Status, subjects: Iterable[str]) -> dict[str, _Entity]:
     return found
 
 
-def _reject(
-    row: Row,
-    entities: Mapping[str, _Entity],
-    files: Mapping[str, Any],
-    media: Media,
-    thumbnails: Thumbnails,
-) -> Reject:
-    entity = entities.get(row.subject, _Entity("video", None, {}))
+def _draw(row: Row, entities: Mapping[str, _Entity], files: Mapping[str, Source]) -> _Drawn:
     lineage = list(_lineage(row.subject, entities))
-    source = next((files[name] for name in lineage if name in files), None)
     facts: dict[str, Any] = {}
     for name in lineage:
         if name in entities:
             facts = {**entities[name].columns, **facts}
+    source = next((files[name] for name in lineage if name in files), None)
+    return _Drawn(row, entities.get(row.subject, _Entity("video", None, {})), facts, source)
+
+
+def _reject(drawn: _Drawn, media: Media, thumbnails: Thumbnails) -> Reject:
+    row, entity, source = drawn.row, drawn.entity, drawn.source
     start, end = entity.columns.get("start"), entity.columns.get("end")
     title = source.uri if source is not None else row.subject
     if start is not None and end is not None:
@@ -131,11 +159,11 @@ def _reject(
     if entity.kind == "clip" and "clip" in entity.columns:
         shown = _own(media, str(entity.columns["clip"]))
     else:
-        length = float(facts.get("duration") or 0.0)
+        length = float(drawn.facts.get("duration") or 0.0)
         first, last = (0.0, length) if start is None or end is None else (start, end)
         moments = [first + (last - first) * share for share in MOMENTS] if last > first else [first]
         path = source.path if source is not None else ""
-        frames = thumbnails.at(path, int(facts.get("stream") or 0), moments)
+        frames = thumbnails.at(path, int(drawn.facts.get("stream") or 0), moments)
         shown = tuple(picture(f, at) for f, at in zip(frames, moments, strict=False))
     note = row.message or ("" if row.score is None else f"{row.score:.4g}")
     return Reject(title, note, shown)

@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from corpus.errors import UserError
-from pipeline.inputs.sources import identify, list_sources
-from pipeline.ledger.status import latest_run, read_listing, recipe_of
-from pipeline.ledger.walk import whole
+from pipeline.inputs.listing import list_sources
+from pipeline.inputs.naming import identify
+from pipeline.inputs.sources import read_listing
+from pipeline.ledger.status import latest_run, recipe_of
+from pipeline.ledger.walk import slices
 from pipeline.plan import Plan, make_plan
 from pipeline.recipe import Recipe, load_recipe, parse_recipe
 from stages.stage import Context, GateStage, Record
@@ -15,6 +17,7 @@ from stages.stage import Context, GateStage, Record
 CAPTIONS = "captions"
 JUDGES = {"quality", "filters"}  # a clip that is asked for by name is not judged
 RECIPE = "real"
+NAMED = 5  # clips, where the one that is asked for is not clear
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,14 @@ def of_corpus(corpus: str, clip: str, recipe: str | None, overrides: Sequence[st
     """
     run, _ = latest_run(corpus)
     plan = make_plan(recipe_of(run), corpus)
-    found = whole(_until_captions(plan), read_listing(run)).finished
-    fitting = [record for record in found if record["clip_id"].startswith(clip)]
+    found: list[Record] = []
+    fitting: list[Record] = []
+    for part in slices(_until_captions(plan), read_listing(run)):
+        finished = part.found.finished
+        found = [*found, *finished][:NAMED]
+        fitting += [record for record in finished if record["clip_id"].startswith(clip)]
     if len(fitting) != 1:
-        some = ", ".join(record["clip_id"][:12] for record in (fitting or found)[:5])
+        some = ", ".join(record["clip_id"][:12] for record in (fitting or found)[:NAMED])
         there = f"{len(fitting)} clips begin with {clip!r}" if fitting else f"no clip {clip!r}"
         raise UserError(
             f"{corpus}: {there} among those that get captions, such as {some or 'none'}"

@@ -9,6 +9,7 @@ batch; only where a GPU would idle do batches wait to be filled across films.
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +20,12 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
 from corpus.store import Folder, store_at
+from pipeline.cluster.connect import measured
 from pipeline.cluster.joining import is_client
 from pipeline.cluster.nodes import SeeingWorker, leave_sign
+from pipeline.cluster.room import all_fit
 from pipeline.faults import RunError, read_fatal
+from pipeline.ledger.leash import Leash
 from pipeline.ledger.tables import Table
 from pipeline.plan import Cluster
 from pipeline.streaming.queue import Backlog, taken
@@ -32,6 +36,8 @@ from stages.stage import Stage
 BLOCK_BYTES = 16 * 1024  # a few records
 MAX_SOURCE_BLOCKS = 1000  # the driver keeps a reference per block
 POLL_SECONDS = 0.25
+STUCK_SECONDS = 600.0  # without a word; a long film may take that in one stage
+LOOK_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -49,12 +55,14 @@ def stream(
     cluster: Cluster,
     notes: Folder,
     on_events: Callable[[list[Event]], None],
+    leash: Leash,
 ) -> None:
     """Run ``waiting`` records through ``links`` until all that can be answered is durable.
 
     Args:
         notes: folder of this run, for attempt marks and faults.
         on_events: gets the workers' events now and then, from another thread.
+        leash: ends the workers with the run.
 
     Raises:
         UserError, RunError: as a worker raised it.
@@ -62,15 +70,16 @@ def stream(
     monitor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Monitor).remote()
     try:
         reporter = _Reporter(monitor)
-        with _polling(monitor, on_events) as broken:
+        told = _until_stuck(links, on_events) if cluster.sizes else on_events
+        with _polling(monitor, told) as broken:
             if is_client():  # Ray Data runs in drivers only: have one made in the cluster
                 driver: Any = ray.remote(num_cpus=0, max_retries=0)(_run)
-                pending = [driver.remote(links, waiting, cluster, notes, reporter)]
+                pending = [driver.remote(links, waiting, cluster, notes, reporter, leash)]
                 while pending and not broken:
                     done, pending = ray.wait(pending, timeout=POLL_SECONDS)
                     ray.get(done)
             else:
-                _run(links, waiting, cluster, notes, reporter, broken)
+                _run(links, waiting, cluster, notes, reporter, leash, broken)
     except Exception as error:
         known = read_fatal(notes)
         raise known or RunError(f"the stream broke: {type(error).__name__}: {error}") from error
@@ -84,11 +93,12 @@ def _run(
     cluster: Cluster,
     notes: Folder,
     reporter: "_Reporter",
+    leash: Leash,
     broken: Sequence[Exception] = (),
 ) -> None:
     """Drive the stream until it ends or something is ``broken``."""
     _quiet()
-    data = _dataset(links, waiting, cluster, notes, reporter)
+    data = _dataset(links, waiting, cluster, notes, reporter, leash)
     for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):
         if broken:
             break
@@ -129,6 +139,7 @@ def _dataset(
     cluster: Cluster,
     notes: Folder,
     report: _Reporter,
+    leash: Leash,
 ) -> ray.data.Dataset:
     """Ray Data restarts actors that died, and repeats their tasks, without limit by default; what
     kills a worker twice is quarantined (`pipeline.streaming.worker`), so this comes to an end."""
@@ -150,6 +161,7 @@ def _dataset(
             link.table,
             store_at(notes).at(link.stage.name),
             report,
+            leash,
         )
         data = data.map_batches(
             worker,
@@ -179,6 +191,34 @@ def _quiet() -> None:
     context.execution_no_progress_timeout_s = -1
     context.raise_original_map_exception = True
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+
+
+def _until_stuck(
+    links: Sequence[Link], on_events: Callable[[list[Event]], None]
+) -> Callable[[list[Event]], None]:
+    """``on_events`` that raises a RunError when nothing was told for long, and the machines that
+    are left have no room for all stages: Ray would wait for ever, and print nothing."""
+    needs = [link.stage.resources for link in links]
+    heard = looked = time.monotonic()
+
+    def told(events: list[Event]) -> None:
+        nonlocal heard, looked
+        now = time.monotonic()
+        on_events(events)
+        if events:
+            heard = now
+        if now - heard < STUCK_SECONDS or now - looked < LOOK_SECONDS:
+            return
+        looked, left = now, measured(foreign=True)
+        if not all_fit(needs, left.sizes):
+            raise RunError(
+                f"nothing happened for {STUCK_SECONDS:.0f} s: machines were lost, and the "
+                f"{left.cpus:g} CPUs and {left.gpus:g} GPUs that are left have no room for all "
+                "stages at once. What is done stays: run again, and stages take turns on what is "
+                "left"
+            )
+
+    return told
 
 
 @contextmanager

@@ -7,7 +7,8 @@ What a worker survives:
 
 * an exception on a batch: its records are tried one by one. One that raises again is quarantined
   (``exception``), unless nothing ever worked; or put off, if the exception is `passing`, and then
-  nothing of it is stored (see `pipeline.faults`);
+  nothing of it is stored (see `pipeline.faults`). A film that is not what its manifest says is
+  quarantined, too: its name is that of what the manifest says;
 * its own death (a crash in native code, the memory killer): Ray starts it again with the same
   batch. Attempt marks on disk tell which records were in work; they are tried alone, and one that
   kills its worker a second time is quarantined (``killed_worker``).
@@ -27,7 +28,9 @@ import ray
 from corpus.rows import Row
 from corpus.store import Folder
 from pipeline.faults import Faults, Marks, PutOff, RunError, fatal, passing, systemic, told
-from pipeline.inputs.sources import check_unchanged
+from pipeline.inputs.fetching import NotAsNamed
+from pipeline.inputs.naming import check_unchanged
+from pipeline.ledger.leash import Leash
 from pipeline.ledger.replay import silent
 from pipeline.ledger.shelf import Finder
 from pipeline.ledger.tables import Table
@@ -50,6 +53,7 @@ class Job:
         position: of the stage in the plan.
         notes: folder of this run and stage for attempt marks and faults.
         report: called with the events of `pipeline.telemetry.events`.
+        leash: ends the worker with its run.
     """
 
     stage: Stage
@@ -57,12 +61,15 @@ class Job:
     table: Table
     notes: Folder
     report: Callable[[Event], None]
+    leash: Leash | None = None
 
 
 class Worker:
     """Holds one opened stage."""
 
     def __init__(self, job: Job) -> None:
+        if job.leash is not None:
+            job.leash.tie()
         self._job = job
         self._stage = job.stage
         self._marks = Marks(job.notes)
@@ -164,6 +171,8 @@ class Worker:
             except Exception as error:
                 if systemic(error):
                     raise
+                if isinstance(error, NotAsNamed) and record.get("sha256"):
+                    return [(key, self._stage.end(record, "quarantined", error.reason, str(error)))]
                 if not passing(error):
                     self._faults.raised(key, error)
                     self._put_off = 0

@@ -7,16 +7,9 @@ from typing import Any
 from rich.table import Table as RichTable
 
 from corpus.errors import UserError
-from pipeline.ledger.status import Status
-from pipeline.sweep.thresholds import (
-    NEAR_DUPLICATE,
-    STAGES,
-    Level,
-    Likeness,
-    Sweep,
-    likeness,
-    sweeps,
-)
+from pipeline.ledger.status import Latest
+from pipeline.sweep.items import STAGES, Level
+from pipeline.sweep.thresholds import NEAR_DUPLICATE, Likeness, Scores, Sweep
 
 SIGNS, HOW = (">=", "<="), ("alone", "with others")
 
@@ -48,7 +41,7 @@ class Told:
         return [overview(self.sweeps), "one score by threshold: --score NAME"]
 
 
-def tell(status: Status, level: str, score: str | None) -> Told:
+def tell(latest: Latest, level: str, score: str | None) -> Told:
     """All scores of a level, or one; near-duplicates are a score of clips, `NEAR_DUPLICATE`.
 
     Raises:
@@ -57,19 +50,24 @@ def tell(status: Status, level: str, score: str | None) -> Told:
     if level not in STAGES:
         raise UserError(f"{level} have no scores: choose from {', '.join(STAGES)}")
     known: Level = "clips" if level == "clips" else "segments"
-    pairs = likeness(status) if known == "clips" and score in (None, NEAR_DUPLICATE) else None
-    found = [] if score == NEAR_DUPLICATE and pairs else sweeps(status, known, score)
+    alike = known == "clips" and score in (None, NEAR_DUPLICATE)
+    scores = Scores(latest.plan, known, signatures=alike)
+    status = latest.count(scores.add)
+    pairs = scores.likeness() if alike else None
+    found = [] if score == NEAR_DUPLICATE and pairs else scores.sweeps(score)
     waiting = sum(status.waiting.values())
     return Told(known, tuple(found), pairs, score is None, waiting)
 
 
 def overview(found: Sequence[Sweep]) -> RichTable:
-    """One line a score: how it is spread, and which thresholds hold."""
+    """One line a score, of 80 columns: how it is spread, and which thresholds hold."""
     shown = RichTable(box=None, pad_edge=False)
-    for name in ("score", "least", "5 %", "median", "95 %", "most", "kept if", "alone", "with all"):
-        shown.add_column(name, justify="left" if name in ("score", "kept if") else "right")
+    for name in ("score", "least", "median", "most", "kept if", "alone", "with all"):
+        words = name in ("score", "kept if")
+        shown.add_column(name, justify="left" if words else "right", no_wrap=True)
     for one in found:
-        spread = [f"{value:.3g}" for value in one.spread]
+        least, _, median, _, most = one.spread
+        spread = [f"{value:.3g}" for value in (least, median, most)]
         holds = [
             f"{sign} {value:g}"
             for sign, value in ((">=", one.at_least), ("<=", one.at_most))
@@ -81,7 +79,7 @@ def overview(found: Sequence[Sweep]) -> RichTable:
             for step in one.steps
             if step.threshold == value
         ]
-        shown.add_row(one.score, *spread, ", ".join(holds), ", ".join(alone), str(one.kept))
+        shown.add_row(one.score, *spread, "\n".join(holds), "\n".join(alone), str(one.kept))
     return shown
 
 

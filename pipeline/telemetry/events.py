@@ -162,7 +162,7 @@ class Meter:
 
     def __init__(self, stage: Stage[Any]) -> None:
         self._stage = stage
-        self._begun = time.time()
+        self._begun, self._started = time.time(), time.monotonic()
         self._spent = cpu_seconds()
 
     def events(
@@ -188,7 +188,7 @@ class Meter:
             stage=self._stage.name,
             worker=f"{socket.gethostname()}:{os.getpid()}",
             begun=self._begun,
-            seconds=time.time() - self._begun,
+            seconds=time.monotonic() - self._started,
             cpu=cpu_seconds() - self._spent,
             records=len(records),
             computed=len(computed),

@@ -23,7 +23,7 @@ class GivenConfig(BaseModel):
         allow_empty: a stretch without rows is captioned with "" instead of being rejected.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     allow_empty: bool = False
 
 

@@ -16,7 +16,7 @@ REMEMBERED = 256  # measurements: a segment is also part of its clip, and the ne
 class MotionConfig(BaseModel):
     """The motion backend has no settings."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class MotionBackend(DirectBackend):

@@ -1,1 +1,1 @@
-"""Where films are cut: cuts, dissolves and fades between shots, actions within them."""
+"""Where films are cut (between shots, into windows, between actions) and what clips look like."""

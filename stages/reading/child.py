@@ -10,6 +10,7 @@ import errno
 import fcntl
 import math
 import os
+import re
 import resource
 import selectors
 import signal
@@ -26,6 +27,7 @@ _PIPE = 1 << 20  # bytes that a child may be ahead of us: fewer turns between th
 _AFTER_A_HANG = 0.5  # of the patience of the first try
 _GRACE = 5.0  # seconds for a child that closed its output to leave
 _OUT_OF_MEMORY = ("Cannot allocate memory", "MemoryError", "bad_alloc")
+_PLACE = re.compile(r" @ 0x[0-9a-f]+")  # in the names that ffmpeg gives its parts
 # What a decoder says of a disk or a mount that fails; it then takes the film for a shorter one.
 _UNREAD = tuple(map(os.strerror, (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT)))
 
@@ -79,11 +81,11 @@ class Ended:
         return "crash" if unread or self.how == "crashed" else None
 
     def describe(self) -> str:
-        """One line for a message."""
+        """One line for a message; the same each time, so without places in memory."""
         name = signal.Signals(self.code).name if self.how == "crashed" else str(self.code)
         how = {"exited": f"exit code {name}", "crashed": f"died of {name}"}.get(self.how, "killed")
         lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
-        return f"{how}: {lines[-1][:300]}" if lines else how
+        return f"{how}: {_PLACE.sub('', lines[-1])[:300]}" if lines else how
 
 
 class ChildTrouble(Exception):

@@ -114,7 +114,7 @@ class Reel:
 
 
 class Reeled:
-    """The pictures of a reel as `stages.clips.Film` gives them."""
+    """The pictures of a reel as `reading.chosen.Film` gives them."""
 
     def __init__(self, frames: Frames) -> None:
         self._frames = frames

@@ -6,6 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -73,7 +74,10 @@ def test_rows_say_why_they_end() -> None:
     row = Row("clip", "s", "c", "filtered", "too_short", "1 s", 1.0, {"chunks": 4})
     stored = row.to_dict("key", "video")
     assert stored["key"] == "key" and stored["chunks"] == 4
-    assert Row.from_dict(stored) == row
+    schema = table_schema(pa.schema([pa.field("chunks", pa.int32())]))
+    assert Row.read(pa.Table.from_pylist([stored, stored], schema)) == [row, row]
+    bare = Row("shot", "v", "s").to_dict("key", "video")
+    assert Row.read(pa.Table.from_pylist([bare], COMMON)) == [Row("shot", "v", "s")]
     assert table_schema(COMMON).names[: len(COMMON)] == COMMON.names
 
 

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from corpus import remote
+from corpus import cache, layout, remote
+from corpus.cache import cache_folder, trim_cache
+from corpus.clock import Clock
 from corpus.errors import UserError
-from corpus.remote import RemoteStore, cache_folder, trim_cache
+from corpus.remote import RemoteStore
 from corpus.store import LocalStore, Store, store_at
 
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(remote.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(cache.CACHE, str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -175,7 +177,7 @@ def test_a_glance_is_one_listing(far: RemoteStore, monkeypatch: pytest.MonkeyPat
 def test_copies_are_bounded_and_leftovers_of_the_dead_go(
     far: RemoteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(remote.CACHE_GB, str(3000 / 2**30))
+    monkeypatch.setenv(cache.CACHE_GB, str(3000 / 2**30))
     for number in range(5):
         far.write("a", bytes([number]) * 1000)
         path = far.local("a")
@@ -194,23 +196,44 @@ def test_copies_are_bounded_and_leftovers_of_the_dead_go(
     [
         ("s3://key:secret@bucket/c", "^bucket/c: credentials do not belong"),
         ("nonsense://bucket/c", "no file system"),
+        ("ftp://host/c", "no object store"),
+        ("s3://", "names no bucket"),
+        ("file://elsewhere/c", "on the machine elsewhere"),
     ],
 )
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # fsspec's ftp
 def test_what_cannot_be_a_store_is_a_mistake(uri: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         store_at(uri)
 
 
-def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*_: object, **__: object) -> None:
-        raise ImportError("no s3fs")
+@pytest.mark.parametrize(
+    ("uri", "how"),
+    [
+        ("s3://bucket/c", r"pip install 'tv2tv\[remote\]'"),
+        ("gs://bucket/c", "pip install gcsfs"),
+        ("abfs://box/c", "pip install adlfs"),
+        ("abfss://box/c", "pip install adlfs"),
+    ],
+)
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch, uri: str, how: str) -> None:
+    def missing(scheme: str, **_: object) -> None:
+        kind = ValueError if scheme == "abfss" else ImportError  # adlfs brings the name along
+        raise kind(f"no {scheme}")
 
     remote._filesystem.cache_clear()
     monkeypatch.setattr(remote.fsspec, "filesystem", missing)
-    with pytest.raises(UserError, match=r"pip install 'tv2tv\[remote\]'"):
-        store_at("s3://bucket/c")
+    with pytest.raises(UserError, match=how):
+        store_at(uri)
     remote._filesystem.cache_clear()
+
+
+@pytest.mark.parametrize("uri", ["memory://name/c", "https://host/c"])
+def test_a_corpus_lies_where_all_machines_see_it(uri: str) -> None:
+    with pytest.raises(UserError, match="all workers must see it alike"):
+        layout.create(uri, Clock())
 
 
 def test_a_local_uri_is_a_folder(tmp_path: Path) -> None:
     assert store_at(f"file://{tmp_path}/a%20b") == LocalStore(tmp_path / "a b")
+    assert store_at(f"FILE://localhost{tmp_path}/a") == LocalStore(tmp_path / "a")

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mutants import Mutant
 
 from corpus.ids import sha256_file
-from pipeline.ledger.status import Status, read_status
+from pipeline.ledger.status import Status, latest, read_status
 
 ROOT = Path(__file__).resolve().parents[2]
 # All stages, but cheap after the clips: what is fuzzed is the way from foreign bytes to clips.
@@ -94,8 +94,8 @@ def _judge(found: Found, alone: Path, mixed: Path, healthy: set[str]) -> None:
     status = read_status(mixed / "corpus")
     found.broken += _unbalanced(status, mixed / "in")
     _outcomes(found, status, healthy)
-    before = _clips(alone / "corpus", read_status(alone / "corpus"))
-    after = _clips(mixed / "corpus", status)
+    before = _clips(alone / "corpus")
+    after = _clips(mixed / "corpus")
     theirs = {clip: told for clip, told in after.items() if told[0] in healthy}
     found.clips = len(after) - len(theirs)
     if not before or theirs != before:
@@ -142,10 +142,10 @@ def _outcomes(found: Found, status: Status, healthy: set[str]) -> None:
             found.broken.append(f"{source.uri}, a healthy film: {ended[source.uri]}")
 
 
-def _clips(corpus: Path, status: Status) -> dict[str, tuple[str, str]]:
+def _clips(corpus: Path) -> dict[str, tuple[str, str]]:
     """File and hash of every finished clip by its id; the stored bytes must be that hash's."""
     clips = {}
-    for record in status.found.finished:
+    for record in (one for part in latest(corpus).slices() for one in part.found.finished):
         stored = sha256_file(corpus / "media" / record["clip"])
         if stored != record["clip_sha256"]:
             raise AssertionError(f"{record['clip']} of {record['uri']} is not what was stored")

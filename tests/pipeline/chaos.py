@@ -31,6 +31,7 @@ from pipeline.cluster.connect import OWN_FOLDER
 KINDS = ("driver", "group", "worker", "raylet", "node", "term", "int", "disk", "raise")
 BY_SCRIPT = {"node": "--second-node", "raise": "--moody"}  # see chaos_driver.py
 SURVIVED = {"worker", "node"}  # the run goes on by itself
+ASKED = {"term", "int"}  # it ends in good order
 START_SECONDS = 6.0  # in which Ray starts: the first moment is drawn from these
 JITTER_SECONDS = 0.4
 LEAVE_SECONDS = 90.0  # in which processes of runs that ended must be gone
@@ -176,6 +177,8 @@ class Round:
         (self.room / "disk" / BALLAST).unlink(missing_ok=True)
         if struck and kind in SURVIVED:
             assert code == 0, self.told(kind)
+        if struck and kind in ASKED and target > 0:  # before, Ray may not have started yet
+            assert code in (0, 130), self.told(f"{kind}: exit code {code}")
         return struck
 
     def _strike(self, kind: str, run: Run, generator: random.Random) -> bool:

@@ -28,7 +28,7 @@ class ListConfig(StageConfig):
 
 
 class ListStage(CorpusStage[ListConfig]):
-    """Writes the finished records as they are."""
+    """Writes the finished records as they are, but for names of files."""
 
     name = "shards"
     version = "1"
@@ -41,7 +41,8 @@ class ListStage(CorpusStage[ListConfig]):
         header: dict[str, Any],
         ready: Callable[[], None] = lambda: None,
     ) -> bool:
-        text = json.dumps([header, list(records.values())], sort_keys=True)
+        named = [{k: v for k, v in one.items() if k != "uri"} for one in records.values()]
+        text = json.dumps([header, named], sort_keys=True)
         store = store_at(folder)
         if store.has("records.json") and store.read_text("records.json") == text:
             return False

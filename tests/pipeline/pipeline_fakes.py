@@ -4,6 +4,7 @@
 adds a line to ``<log>/<stage>``, so that tests can count what was computed.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -19,13 +20,6 @@ from corpus.errors import UserError
 from corpus.files import write_text
 from corpus.ids import content_id, segment_id, shot_id
 from corpus.rows import Row
-from pipeline.inputs.sources import Listing
-from pipeline.ledger.conservation import Counts
-from pipeline.ledger.endings import endings
-from pipeline.ledger.replay import Replay
-from pipeline.ledger.status import Status
-from pipeline.ledger.walk import Tally
-from pipeline.plan import Plan
 from stages.stage import (
     ClipStage,
     Record,
@@ -75,8 +69,28 @@ class _Fake(Stage[FakeConfig]):
             raise OSError(errno.ESTALE, "the mount is away")
         if what == "slow":
             time.sleep(0.5)
+        if what == "together":
+            self.meet()
         if what == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def meet(self) -> None:
+        """The first film is captioned until the second is cut; that is cut until captions begin."""
+        if self.name == "words":
+            self.wait("clips", 2)
+        else:
+            with contextlib.suppress(FileExistsError):
+                Path(self.config.log).with_name("first").touch(exist_ok=False)
+                return
+            self.wait("words", 1)
+
+    def wait(self, stage: str, count: int) -> None:
+        """Until a stage was called so often."""
+        log, end = Path(self.config.log) / stage, time.monotonic() + 60
+        while not log.exists() or len(log.read_text().splitlines()) < count:
+            if time.monotonic() > end:
+                raise ValueError(f"{stage} does not work while {self.name} does")
+            time.sleep(0.02)
 
 
 class Probe(_Fake, VideoStage[FakeConfig]):
@@ -166,8 +180,9 @@ class Clips(_Fake, VideoStage[FakeConfig]):
         ]
 
     def advance(self, record: Record, rows: Sequence[Row]) -> list[Record]:
+        film = {"video_id": record["video_id"], "uri": record["uri"], "start": 0.0}
         return [
-            {"video_id": record["video_id"], "shot_id": r.parent, "clip_id": r.id, **r.columns}
+            {**film, "shot_id": r.parent, "clip_id": r.id, **r.columns}
             for r in rows
             if r.id is not None and r.outcome == "ok"
         ]
@@ -179,7 +194,7 @@ class Segments(_Fake, ClipStage[FakeConfig]):
     level = "segment"
     reads = ("clip_id", "chunks")
     Config = FakeConfig
-    writes = pa.schema([pa.field("a", pa.int32())])
+    writes = pa.schema([pa.field("a", pa.int32()), pa.field("b", pa.int32())])
 
     def process(self, records: Sequence[Record]) -> list[list[Row]]:
         return [self._one(record) for record in records]
@@ -191,7 +206,7 @@ class Segments(_Fake, ClipStage[FakeConfig]):
                 "segment",
                 record["clip_id"],
                 segment_id(record["clip_id"], a, a + 1),
-                columns={"a": a},
+                columns={"a": a, "b": a + 1},
             )
             for a in range(record["chunks"])
         ]
@@ -232,7 +247,11 @@ class Words(_Fake, ClipStage[FakeConfig]):
         return rows
 
     def advance(self, record: Record, rows: Sequence[Row]) -> list[Record]:
-        return children(record, rows, "segments", "segment_id")
+        before = {segment["segment_id"]: segment for segment in record["segments"]}
+        return [
+            {**clip, "segments": [{**before[s["segment_id"]], **s} for s in clip["segments"]]}
+            for clip in children(record, rows, "segments", "segment_id")
+        ]
 
 
 class Latents(_Fake, ClipStage[FakeConfig]):
@@ -292,14 +311,3 @@ class FiledLatents(Latents):
 
 STAGES = (Probe, Shots, Clips, Segments, Words, Latents)
 WITH_FILES = (Probe, Shots, FiledClips, Segments, Words, FiledLatents)
-
-
-def status_of(run: str, plan: Plan, listing: Listing, found: Replay, counts: Counts) -> Status:
-    """A status of what one says was found."""
-    sums = Tally(plan)
-    if counts:
-        sums.counts, sums.endings = counts, endings(listing.sources, plan.stages, found)
-    sums.waiting.update(plan.stages[one.stage].name for one in found.waiting)
-    status = Status(run, plan, listing, sums)
-    vars(status)["found"] = found
-    return status

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from corpus import layout
 from corpus.rows import Row
-from pipeline.inputs.sources import identify, list_sources, write_listing
+from pipeline.inputs.listing import list_sources
+from pipeline.inputs.naming import identify
+from pipeline.inputs.sources import write_listing
 from pipeline.plan import Plan, make_plan
 from pipeline.recipe import load_recipe
 from pipeline.telemetry.events import SCHEMA, EventLog, Meter, event

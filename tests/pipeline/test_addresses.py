@@ -1,8 +1,11 @@
 """What may be fetched from where, against a server on the loopback address."""
 
+import contextlib
+import gzip
 import io
 import ipaddress
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -55,7 +58,13 @@ def test_addresses_that_are_public(address: str) -> None:
 
 
 class TestByDefault:
-    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "2130706433", "0x7f.1"])
+    @pytest.mark.parametrize(
+        "host",
+        [
+            *("127.0.0.1", "localhost", "localhost.", "LOCALHOST", "[::1]", "[::ffff:127.0.0.1]"),
+            *("2130706433", "0x7f.1", "0177.0.0.1", "127.1", "0", "[::]", "[::127.0.0.1]"),
+        ],
+    )
     def test_this_machine_is_refused_however_it_is_spelt(self, web: Web, host: str) -> None:
         web.file("/a.mp4", b"film")
         try:
@@ -110,6 +119,9 @@ def test_what_is_allowed_comes_whole(web: Web) -> None:
         ("http://good.example.evil/a", RemoteConfig(hosts=("good.example",)), "hosts"),
         ("s3://other-bucket/a.mp4", RemoteConfig(hosts=("films-*",)), "hosts"),
         ("http://user:pass@host/a.mp4", OPEN, "credentials"),
+        ("http://8.8.8.8@127.0.0.1/a.mp4", OPEN, "credentials"),
+        ("https:///a.mp4", OPEN, "names no host"),
+        ("s3:///a.mp4", OPEN, "names no bucket"),
         ("http://[bad/a.mp4", OPEN, "no URI"),
         ("http://host:port/a.mp4", OPEN, "no URI"),
     ],
@@ -191,6 +203,66 @@ def test_who_trickles_is_cut_off(web: Web) -> None:
     with pytest.raises(TimeoutError):
         get(web.url("/a"), config)
     assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("host", ["a" * 70, ".", "a..b"])
+def test_what_is_no_host_name_is_refused(host: str) -> None:
+    with pytest.raises((Refused, OSError)) as found:
+        get(f"http://{host}/a.mp4")
+    assert not isinstance(found.value, UnicodeError)
+
+
+def test_who_trickles_before_the_answer_is_cut_off(web: Web) -> None:
+    def trickle(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        while True:
+            handler.wfile.write(b"x")
+            time.sleep(0.05)
+
+    web.replies["/a"] = trickle
+    begun = time.monotonic()
+    with pytest.raises(TimeoutError):
+        get(web.url("/a"), OPEN.model_copy(update={"timeout": 0.5}))
+    assert time.monotonic() - begun < 10
+
+
+def test_a_header_that_breaks_off_is_no_empty_file(web: Web) -> None:
+    web.replies["/a"] = lambda handler: handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Broken: ")
+    with pytest.raises(OSError, match="broke off"):
+        get(web.url("/a"))
+
+
+def test_a_handshake_without_end_is_cut_off() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def trickle() -> None:
+            peer, _ = server.accept()
+            with peer, contextlib.suppress(OSError):
+                peer.sendall(b"\x16\x03\x03\x40\x00")  # a record of 16 KiB begins
+                while True:
+                    peer.sendall(b"x")
+                    time.sleep(0.05)
+
+        threading.Thread(target=trickle, daemon=True).start()
+        begun = time.monotonic()
+        with pytest.raises(OSError):
+            url = f"https://127.0.0.1:{server.getsockname()[1]}/a"
+            get(url, OPEN.model_copy(update={"timeout": 0.5}))
+    assert time.monotonic() - begun < 10
+
+
+def test_what_comes_compressed_is_no_file(web: Web) -> None:
+    """A bomb would be kept as it came, and never unpacked: but it is not the film either."""
+
+    def bomb(handler: BaseHTTPRequestHandler) -> None:
+        assert handler.headers["Accept-Encoding"] == "identity"
+        handler.send_response(200)
+        handler.send_header("Content-Encoding", "gzip")
+        handler.end_headers()
+        handler.wfile.write(gzip.compress(bytes(10_000_000)))
+
+    web.replies["/a"] = bomb
+    assert refusal(web.url("/a")).reason == "encoded"
 
 
 def test_who_says_nothing_is_given_up(web: Web) -> None:

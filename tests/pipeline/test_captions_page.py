@@ -12,10 +12,10 @@ from small_corpus import RUN, make_corpus
 
 import stages.captions as captions_module
 from corpus.video import write_video
-from pipeline.ledger.status import read_status
-from pipeline.pages.captions import captions_part
+from pipeline.ledger.status import latest
+from pipeline.pages.captions import CaptionsSeen
 from pipeline.pages.captions_load import CaptionLoad, bound, canary_words, read_load
-from pipeline.pages.report import page
+from pipeline.pages.report import write_report
 from pipeline.telemetry.events import event
 from stages.captioning.backend import (
     CaptionAnswer,
@@ -90,9 +90,10 @@ def corpus_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: CaptionB
 
 
 def part(corpus: Path) -> str:
-    status = read_status(corpus)
-    log = corpus / "runs" / RUN / "events.jsonl"
-    return str(captions_part(status, log))
+    run = latest(corpus)
+    seen = CaptionsSeen(run.plan)
+    run.count(seen.add)
+    return str(seen.render(corpus / "runs" / RUN / "events.jsonl"))
 
 
 def plain(html: str) -> str:
@@ -119,7 +120,7 @@ def test_it_tells_what_was_seen_taken_and_rejected(
     assert "642, 34" in words and "0.50" in words  # a second try: tokens and seconds of both
     assert "<script>" not in html and "&lt;script&gt;" in html
     assert html.count("<img ") >= 2 * 5 * 2 and "http" not in html
-    whole = page(read_status(corpus), 2)
+    whole = Path(write_report(corpus, clips=2)).read_text()
     assert "<h2>Captions</h2>" in whole and "<script>" not in whole
 
 
@@ -133,11 +134,12 @@ def test_a_clip_whose_file_is_gone_is_told_without_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus = corpus_of(tmp_path, monkeypatch, FakeModel())
-    status = read_status(corpus)
-    assert status.found.answered
+    run = latest(corpus)
+    seen = CaptionsSeen(run.plan)
+    run.count(seen.add)
     for path in (corpus / "media" / "clips").rglob("*.mp4"):
         path.unlink()
-    html = str(captions_part(status, corpus / "runs" / RUN / "events.jsonl"))
+    html = str(seen.render(corpus / "runs" / RUN / "events.jsonl"))
     assert "<img" not in html and "cannot be read back" in html
 
 

@@ -14,6 +14,7 @@ from corpus.video import write_video
 
 FILMS, SHOTS, FRAMES = 3, 2, 49
 SEED = 20261121
+SHORT_SEED = 20261209  # its moments lie at a quarter, a third and half of what is left
 PER_ROUND = 3  # disturbances of one corpus
 
 
@@ -74,7 +75,8 @@ def chaos(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Chaos:
 
 
 def test_three_disturbances(chaos: Chaos) -> None:
-    chaos.disturb(["driver", "worker", "disk"], random.Random(SEED))
+    # What a run survives comes last: it leaves nothing to disturb in that corpus.
+    chaos.disturb(["driver", "disk", "worker"], random.Random(SHORT_SEED))
 
 
 @pytest.mark.slow

@@ -15,8 +15,10 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from corpus.errors import UserError
-from pipeline import cli, recipe
-from pipeline.cli import app, main, parse_say
+from pipeline import recipe
+from pipeline.cli import app, main
+from pipeline.commands import models
+from pipeline.commands.models import parse_say
 from pipeline.telemetry.progress import PlainView, Progress, line, table
 
 COMMANDS = (
@@ -95,19 +97,14 @@ class TestMistakes:
         assert not corpus.exists()
 
     @pytest.mark.parametrize(
-        ("setting", "message"),
-        [
-            ("clips.max_seconds=.inf", "inf s is not a whole number of chunks"),
-            ("segments.max_seconds=.inf", "inf s is not a whole number of chunks"),
-            ("segments.seconds=.nan", "greater than 0"),
-        ],
+        "setting", ["clips.max_seconds=.inf", "segments.max_seconds=.inf", "segments.seconds=.nan"]
     )
     def test_settings_beyond_all_bounds(
-        self, setting: str, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+        self, setting: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
         given = ("--input", str(tmp_path), "--corpus", str(tmp_path / "c"), "--set", setting)
         assert ends("run", "real", *given) == 2
-        assert message in capfd.readouterr().err
+        assert "Input should be a finite number" in capfd.readouterr().err
 
     def test_a_path_is_told_as_it_was_given_or_as_it_really_is(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -145,7 +142,7 @@ class TestMistakes:
         def fail(text: str) -> None:
             raise error
 
-        monkeypatch.setattr(cli, "parse_say", fail)
+        monkeypatch.setattr(models, "parse_say", fail)
         assert ends("generate", "run", "--seconds", "2", "--say", "x") == status
         shown = capfd.readouterr().err.splitlines()
         assert len(shown) == 1
@@ -158,7 +155,7 @@ class TestMistakes:
     def test_a_fault_of_ours_ends_with_1(
         self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr(cli, "parse_say", lambda text: 1 / 0)
+        monkeypatch.setattr(models, "parse_say", lambda text: 1 / 0)
         assert ends("generate", "run", "--seconds", "2", "--say", "x") == 1
         assert "ZeroDivisionError" in capfd.readouterr().err
 
@@ -168,7 +165,7 @@ class TestMistakes:
         def interrupt(text: str) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(cli, "parse_say", interrupt)
+        monkeypatch.setattr(models, "parse_say", interrupt)
         assert ends("generate", "run", "--seconds", "2", "--say", "x") == 130
         assert "call again to go on" in capfd.readouterr().err
 
@@ -315,3 +312,15 @@ def test_evaluate_says_what_it_found_and_gives_json_to_machines(
     wanted = training.api.INSTRUCTIONS if asked is None else asked
     assert CliRunner().invoke(app, line).output == f"obeyed {wanted}\n"
     assert json.loads(CliRunner().invoke(app, [*line, "--json"]).output) == {"n": wanted}
+
+
+def test_names_in_errors_command_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = json.dumps({"uri": "\x1b]0;title\x07\x1b[31m.mp4"})
+    (tmp_path / "m.jsonl").write_text(f"{row}\n{row}\n")
+    given = ["run", "films", "--input", str(tmp_path / "m.jsonl")]
+    with pytest.raises(SystemExit):
+        main([*given, "--corpus", str(tmp_path / "corpus")])
+    told = capsys.readouterr().err
+    assert "is listed in row 1 already" in told and "\x1b" not in told and "\x07" not in told

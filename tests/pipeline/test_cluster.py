@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cluster.connect import _temporary, interrupts_later
+from pipeline.cluster.connect import _temporary
+from pipeline.cluster.signals import interrupts_later, terminations_interrupt
 
 # An interrupt in the middle of what Ray builds natively: the place that used to crash.
 INTERRUPTED = """
@@ -52,6 +53,19 @@ def test_an_interrupt_waits_for_the_end_of_the_block() -> None:
     assert reached
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+def test_a_termination_is_an_interrupt_and_waits_as_one() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    reached = False
+    with pytest.raises(KeyboardInterrupt), terminations_interrupt():
+        with interrupts_later():
+            signal.raise_signal(signal.SIGTERM)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as Ray puts its own while it starts
+            reached = True
+        raise AssertionError("it was lost")
+    assert reached
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_start_that_is_interrupted_ends_whole_and_leaves_nothing(

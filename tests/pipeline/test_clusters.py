@@ -20,12 +20,19 @@ RUN = [sys.executable, "-m", "pipeline.cli", "run", "films"]
 
 # Every node has a disk of its own under the same name, as where a mount was forgotten.
 BLIND = """
-import os, sys
+import os, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 import ray
 from corpus.store import LocalStore
 from pipeline.cluster.nodes import check_nodes
+
+class Deadly(LocalStore):
+    def has(self, name):
+        if os.environ.get("TV2TV_TEST_NODE") == "1":
+            os.kill(os.getppid(), 9)  # its raylet
+            time.sleep(40)  # until that is known
+        return super().has(name)
 
 class Mounted(LocalStore):
     def at_node(self):
@@ -40,9 +47,10 @@ class Mounted(LocalStore):
 import pipeline.cluster.nodes
 pipeline.cluster.nodes.PATIENCE_SECONDS = 1.0
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
-store = LocalStore if sys.argv[3] == "shared" else Mounted
+store = {"shared": LocalStore, "apart": Mounted, "deadly": Deadly}[sys.argv[3]]
 records = [{"path": path, "size": int(size)} for path, size in zip(sys.argv[4::2], sys.argv[5::2])]
-check_nodes(SimpleNamespace(stages=[]), store(Path(sys.argv[2]) / "disk0"), records)
+lost = check_nodes(SimpleNamespace(stages=[]), store(Path(sys.argv[2]) / "disk0"), records)
+print("lost", len(lost), "left", len([node for node in ray.nodes() if node["Alive"]]))
 """
 
 
@@ -119,6 +127,15 @@ def test_a_node_that_does_not_see_the_corpus_or_an_input_is_named(
     done = called([*ask, "shared", *known, str(tmp_path / "nowhere.mp4"), "5"], two)
     assert "2 of 2 nodes cannot take part" in done.stderr
     assert "1 of 2 inputs that it was asked for, such as" in done.stderr
+
+
+def test_a_node_that_dies_while_it_is_asked_is_left_out(footage: Path, tmp_path: Path) -> None:
+    film = footage / "0.mp4"
+    with machines(5, 6) as ray:
+        ask = [sys.executable, "-c", BLIND, ray.address, str(tmp_path), "deadly"]
+        done = called([*ask, str(film), str(film.stat().st_size)], ray)
+    assert done.returncode == 0, done.stderr
+    assert "lost 1 left 1" in done.stdout
 
 
 def test_another_ray_or_no_token_is_refused_with_the_reason(

@@ -7,7 +7,9 @@ from spoken_films import SETTINGS, film
 from corpus import layout
 from corpus.timeline import Span, Timeline, write_timeline
 from corpus.video import write_video
-from pipeline.inputs.sources import Listing, identify, list_sources
+from pipeline.inputs.listing import list_sources
+from pipeline.inputs.naming import identify
+from pipeline.inputs.sources import Listing
 from pipeline.ledger.tables import Table
 from pipeline.ledger.walk import Tally, slices
 from pipeline.plan import Plan, make_plan

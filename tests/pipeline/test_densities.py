@@ -9,8 +9,8 @@ from corpus.captions import Caption, ClipCaptions, SegmentCaption
 from corpus.clock import Clock
 from corpus.policy import Policy
 from corpus.views import bind
-from pipeline.ledger.status import read_status
-from pipeline.pages.densities import Densities, Density, densities
+from pipeline.ledger.status import latest
+from pipeline.pages.densities import Densities, Density
 from pipeline.pages.report import write_report
 
 
@@ -68,8 +68,10 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def test_the_report_shows_them(corpus: Path) -> None:
-    status = read_status(corpus)
-    found = {one.name: one for one in densities(status.plan, status.listing)}
+    run = latest(corpus)
+    summed = Densities(run.plan.recipe.clock.clock())
+    run.count(summed.add)
+    found = {one.name: one for one in summed.rows()}
     assert list(found) == ["stored", "2s", "4s", "8s", "clip", "ladder 2s"]
     assert (found["stored"].captions, found["stored"].spans) == (3, 4)
     assert (found["2s"].words, found["ladder 2s"].words) == (3, 6)

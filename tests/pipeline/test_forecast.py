@@ -11,7 +11,10 @@ from rich.console import Console
 from benchmarks.plan import errors, from_json
 from corpus.video import write_video
 from pipeline.forecast.estimate import Draws, exactly
-from pipeline.forecast.forecast import duration, forecast, notes, size, table, wall
+from pipeline.forecast.forecast import forecast
+from pipeline.forecast.totals import loads, wall
+from pipeline.forecast.trial import Trial
+from pipeline.forecast.words import duration, notes, size, table
 from pipeline.plan import make_plan
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.runner import run
@@ -105,6 +108,26 @@ def test_time_is_all_work_on_all_cores_and_a_ragged_end() -> None:
     many = wall(work, longest=10.0, fixed=5.0, workers=1000).estimate
     assert many.value == pytest.approx(15.0, abs=0.1), "one film does not get faster"
     assert wall(Draws(1.0, work.replicates, enough=False), 1.0, 1.0, 4).estimate.low is None
+
+
+def test_a_busy_machine_widens_the_interval_and_a_quiet_one_does_not() -> None:
+    """Films of one kind, some of which had to share their cores."""
+
+    def tried(*seconds: float) -> list[Trial]:
+        cpu = {"shots": 4.0, "latents": 1.0}
+        return [
+            Trial("v", {"shots": 4.0 * one, "latents": 0.5 * one}, dict(cpu)) for one in seconds
+        ]
+
+    assert [load.factor for load in loads(tried(1.0, 1.0, 1.0))] == pytest.approx([1.0] * 3)
+    uneven = loads(tried(0.5, 1.0, 1.5))
+    assert [load.factor for load in uneven] == pytest.approx([0.5, 1.0, 1.5])
+    work = exactly(100.0)
+    quiet = wall(work, 0.0, 5.0, 1, loads(tried(2.0, 2.0))).estimate
+    assert (quiet.low, quiet.value, quiet.high) == pytest.approx((105.0, 105.0, 105.0))
+    busy = wall(work, 0.0, 5.0, 1, uneven).estimate
+    assert (busy.low, busy.value, busy.high) == pytest.approx((52.5, 105.0, 157.5))
+    assert loads([Trial("v")]) == []
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ import pytest
 from pipeline_fakes import FakeConfig
 
 from corpus.rows import Row
-from pipeline.inputs.sources import Listing, SourceConfig, identify, list_sources
+from pipeline.inputs.listing import list_sources
+from pipeline.inputs.naming import identify
+from pipeline.inputs.sources import Listing, SourceConfig
 from pipeline.ledger import conservation, walk
 from pipeline.ledger.endings import endings
 from pipeline.ledger.replay import Replay, replay

@@ -14,6 +14,7 @@ from corpus.errors import UserError
 from pipeline.faults import RunError
 from pipeline.ledger import lock as locks
 from pipeline.ledger.lock import Lock
+from pipeline.ledger.owner import NAME
 
 HOLD = """
 import sys, time
@@ -26,7 +27,7 @@ with Lock(Path(sys.argv[1])):
 
 
 def rewrite(corpus: Path, **changed: Any) -> None:
-    path = corpus / locks.NAME
+    path = corpus / NAME
     with store._guard(path):
         path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
 
@@ -34,14 +35,14 @@ def rewrite(corpus: Path, **changed: Any) -> None:
 def test_a_corpus_is_free_again_afterwards(tmp_path: Path) -> None:
     for _ in range(2):
         with Lock(tmp_path):
-            assert (tmp_path / locks.NAME).exists()
-    assert not (tmp_path / locks.NAME).exists()
+            assert (tmp_path / NAME).exists()
+    assert not (tmp_path / NAME).exists()
 
 
 def test_the_second_run_is_refused(tmp_path: Path) -> None:
     with Lock(tmp_path), pytest.raises(UserError, match=r"another run holds .*process \d+ on"):
         Lock(tmp_path).__enter__()
-    assert not (tmp_path / locks.NAME).exists()
+    assert not (tmp_path / NAME).exists()
 
 
 def test_the_lock_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> None:
@@ -55,6 +56,26 @@ def test_the_lock_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> N
         time.sleep(0.2)  # killed, but not waited for: a zombie holds nothing
         with Lock(tmp_path):
             pass
+
+
+def test_of_many_that_come_at_once_one_gets_it(tmp_path: Path) -> None:
+    begin, refused, held = threading.Barrier(8), list[UserError](), list[Lock]()
+
+    def come() -> None:
+        begin.wait()
+        try:
+            held.append(Lock(tmp_path).__enter__())
+        except UserError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=come) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(held), len(refused)) == (1, 7)
+    held[0].check()
+    held[0].__exit__(None, None, None)
 
 
 def test_a_reused_pid_is_not_the_owner(tmp_path: Path) -> None:
@@ -75,7 +96,7 @@ class TestAnotherHost:
     @pytest.fixture
     def elsewhere(self, tmp_path: Path) -> Path:
         owner = {"token": "t", "host": "elsewhere", "pid": 1, "started": "1", "heartbeat": 0.0}
-        (tmp_path / locks.NAME).write_text(json.dumps(owner))
+        (tmp_path / NAME).write_text(json.dumps(owner))
         return tmp_path
 
     def test_an_owner_whose_clock_is_an_hour_behind_is_alive(self, elsewhere: Path) -> None:
@@ -130,7 +151,7 @@ class TestLoss:
             rewrite(tmp_path, **{"token": "another"})
             time.sleep(30)
         assert time.monotonic() - begun < 15
-        assert (tmp_path / locks.NAME).exists(), "the new owner keeps it"
+        assert (tmp_path / NAME).exists(), "the new owner keeps it"
 
     def test_a_disk_that_refuses_for_too_long_is_a_loss(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -158,6 +179,6 @@ class TestLoss:
 
 
 def test_a_file_that_is_no_lock_is_named(tmp_path: Path) -> None:
-    (tmp_path / locks.NAME).write_text("nonsense")
+    (tmp_path / NAME).write_text("nonsense")
     with pytest.raises(UserError, match="no lock of ours"):
         Lock(tmp_path).__enter__()

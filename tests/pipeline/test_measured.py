@@ -23,7 +23,7 @@ def measured(
     monkeypatch.setattr(cluster.ray, "nodes", lambda: [*there, gone])
     monkeypatch.setattr(cluster.state, "get_cluster_config", lambda: config)
     monkeypatch.setattr(cluster, "is_client", lambda: False)
-    return cluster._measured(foreign=True)
+    return cluster.measured(foreign=True)
 
 
 def test_a_head_that_only_leads_is_no_place_to_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,8 +28,8 @@ SCRAPE = textwrap.dedent(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, _metrics_export_port=port,
-             _system_config={"metrics_report_interval_ms": 500})
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False,
+             _metrics_export_port=port, _system_config={"metrics_report_interval_ms": 500})
     worker = ray.remote(num_cpus=0)(Worker).remote()
     batch = {"event": "batch", "stage": "shots", "seconds": 2.0, "cpu": 1.5, "records": 3,
              "outcomes": {"ok": 5, "filtered": 2, "put off": 1},

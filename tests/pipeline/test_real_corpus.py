@@ -12,8 +12,9 @@ from rich.console import Console
 from corpus.ids import sha256_file
 from corpus.shards import ShardSet
 from corpus.store import local_root
-from pipeline.ledger import conservation
-from pipeline.ledger.status import read_status
+from pipeline.inputs.listing import Source
+from pipeline.ledger.conservation import Fate, fates
+from pipeline.ledger.status import latest
 from pipeline.plan import make_plan
 from pipeline.recipe import load_recipe
 from pipeline.runner import Result, run
@@ -67,12 +68,12 @@ def tv2tv(*arguments: str | Path) -> str:
     return done.stdout
 
 
-def fates(corpus: Path) -> dict[str, tuple[str, str | None]]:
+def ended(corpus: Path) -> dict[str, tuple[str, str | None]]:
     """Outcome and reason of every listed file, by its name."""
-    status = read_status(corpus)
-    sources = status.listing.sources
-    found = conservation.fates(sources, status.plan.stages, status.found)
-    told = {one.uri: one if one.outcome != "ok" else found[str(one.video_id)] for one in sources}
+    run, told = latest(corpus), dict[str, Source | Fate]()
+    for part in run.slices():
+        found = fates(part.sources, run.plan.stages, part.found)
+        told |= {s.uri: s if s.outcome != "ok" else found[str(s.video_id)] for s in part.sources}
     return {name: (one.outcome, one.reason) for name, one in told.items()}
 
 
@@ -81,7 +82,7 @@ def test_every_broken_file_ends_as_its_manifest_expects(bad_videos: Path, tmp_pa
     tv2tv("run", "configs/real.yaml", "--input", bad_videos, "--corpus", corpus)
     manifest = json.loads((bad_videos / "MANIFEST.json").read_text(encoding="utf-8"))["videos"]
     expected = {video["file"]: video["expect"] for video in manifest}
-    found = fates(corpus)
+    found = ended(corpus)
     assert found.keys() == expected.keys()
     assert set(expected.values()) == ALLOWED.keys()
     wrong = {name: fate for name, fate in found.items() if fate not in ALLOWED[expected[name]]}

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from corpus import remote
+from corpus.cache import CACHE, cache_folder
 from corpus.errors import UserError
-from corpus.ids import sha256_bytes
+from corpus.ids import sha256_bytes, sha256_file
 from corpus.remote import RemoteStore
 from corpus.shards import ShardSet
 from corpus.store import Store, local_root, store_at
@@ -27,15 +27,19 @@ from pipeline.recipe import load_recipe
 from pipeline.runner import Result, run
 from pipeline.telemetry.progress import PlainView
 
-MANIFEST = "uri,sport,take\nfilms/one.mp4,golf,1\nfilms/two.mp4,golf,2\nfilms/none.mp4,chess,3\n"
+MANIFEST = """uri,sport,take,sha256
+films/one.mp4,golf,1,{}
+films/two.mp4,golf,2,
+films/none.mp4,chess,3,
+"""
 WHERE = "source.where={sport: golf}"
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(remote.CACHE, str(tmp_path_factory.mktemp("cache")))
-        yield remote.cache_folder()
+        patch.setenv(CACHE, str(tmp_path_factory.mktemp("cache")))
+        yield cache_folder()
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for at, frame in enumerate(frames):
             frame[40:60, 20 + at : 40 + at] = (250, 240, 30)
         write_video(folder / "films" / f"{name}.mp4", frames, 16)
-    (folder / "m.csv").write_text(MANIFEST)
+    (folder / "m.csv").write_text(MANIFEST.format(sha256_file(folder / "films" / "one.mp4")))
     return folder
 
 
@@ -124,6 +128,27 @@ def test_status_and_report_read_it(far: Store) -> None:
     page = far.read_text(told.output.strip().removeprefix(f"{far.place()}/"))
     assert page.count('<article class="card">') == levels["clips"]["ok"] >= 2
     assert "cannot be read" not in page
+
+
+def test_sweep_and_plan_read_it(there: str, far: Store) -> None:
+    shown = CliRunner().invoke(app, ["sweep", far.place(), "clips", "--json"])
+    assert shown.exit_code == 0, shown.output
+    black = next(one for one in json.loads(shown.output)["scores"] if one["score"] == "black")
+    assert black["have"]["count"] == 2 and black["at_most"] == 0.9
+    given = ["--input", f"{there}/m.csv", "--set", WHERE]
+    told = CliRunner().invoke(app, ["plan", "films", *given, "--corpus", far.place()])
+    assert told.exit_code == 0, told.output
+    assert "2 of them done" in told.output
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_who_needs_a_folder_says_so(command: str, tmp_path: Path) -> None:
+    where = ["--shards", "s3://bucket/corpus/shards/main"]
+    run_folder = str(tmp_path / "run")
+    given = ["train-tiny", "--out", run_folder] if command == "train" else [run_folder]
+    told = CliRunner().invoke(app, [command, *given, *where])
+    assert isinstance(told.exception, UserError)
+    assert "copy" in str(told.exception) and "s3://bucket/corpus/shards" in str(told.exception)
 
 
 def test_the_same_again_fetches_and_computes_nothing(

@@ -1,6 +1,7 @@
 """Inputs from the web and from object stores: listed, fetched once, named by their bytes."""
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,29 +12,33 @@ import pyarrow.parquet as pq
 import pytest
 from web import Web, serving
 
-from corpus import remote
+from corpus import cache, remote
+from corpus.cache import cache_folder
 from corpus.errors import UserError
 from corpus.ids import sha256_bytes
-from corpus.remote import cache_folder
 from corpus.store import store_at
-from pipeline.faults import RunError
-from pipeline.inputs import remote as remote_inputs
+from pipeline.faults import RunError, read_put_off
+from pipeline.inputs import fetching
 from pipeline.inputs.addresses import RemoteConfig
-from pipeline.inputs.remote import Fetcher, split_glob, stored
+from pipeline.inputs.fetching import Fetcher
+from pipeline.inputs.listing import list_sources
+from pipeline.inputs.naming import identify
 from pipeline.inputs.sources import (
     LISTING,
     Listing,
     Source,
     SourceConfig,
-    identify,
-    list_sources,
     read_listing,
     write_listing,
 )
+from pipeline.inputs.uris import split_glob, stored
 from pipeline.ledger import conservation
 from pipeline.ledger.replay import Replay
+from pipeline.ledger.shelf import Shelf
 from pipeline.plan import Plan
 from pipeline.runner import run
+from pipeline.streaming.flow import flow
+from pipeline.streaming.worker import Job, Worker
 from pipeline.telemetry.progress import PlainView
 
 OPEN = RemoteConfig(private_addresses=True, timeout=5.0)
@@ -46,8 +51,8 @@ def config(**changes: object) -> SourceConfig:
 
 @pytest.fixture(autouse=True)
 def _quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(remote.CACHE, str(tmp_path / "cache"))
-    monkeypatch.setattr(remote_inputs, "WAIT", 0.01)
+    monkeypatch.setenv(cache.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setattr(fetching, "WAIT", 0.01)
 
 
 @pytest.fixture
@@ -124,8 +129,8 @@ class TestListing:
     @pytest.mark.parametrize(
         ("given", "message"),
         [
-            ("memory://nothing/there", "no media"),
-            ("memory://nothing/**/*.mp4", "no media"),
+            ("memory://nothing/there", "does not exist"),
+            ("memory://nothing/**/*.mp4", "does not exist"),
             ("http://8.8.8.8/folder", "neither media .* nor a manifest"),
             ("ftp://host/a.mp4", "schemes"),
             ("s3://k:secret@bucket/a.mp4", "credentials"),
@@ -201,6 +206,25 @@ class TestNaming:
         assert named(given, tmp_path) == changed
         assert len(pq.read_table(tmp_path / "table" / "sources.parquet")) == 2, "the last state"
 
+    def test_of_an_unchanged_folder_only_a_listing_is_asked_for(
+        self, s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = store_at(f"{s3}/{uuid.uuid4().hex}")
+        store.write("a.mp4", b"film a")
+        store.write("deep/b.mp4", b"film b")
+        first = named(store.place(), tmp_path)
+        asked: list[str] = []
+        real = fetching._from_store
+        monkeypatch.setattr(
+            fetching, "_from_store", lambda uri, *rest: (asked.append(uri), real(uri, *rest))[1]
+        )
+        assert outcomes(named(store.place(), tmp_path)) == outcomes(first)
+        assert asked == []
+        store.write("a.mp4", b"film c")
+        changed = named(store.place(), tmp_path)
+        assert asked == [store.place("a.mp4")]
+        assert changed.sources[0].video_id == sha256_bytes(b"film c")[:32]
+
     def test_what_will_not_come_ends_with_its_reason(self, web: Web, tmp_path: Path) -> None:
         small = config(remote={**OPEN.model_dump(), "max_mb": 100 / 2**20})
         urls = {
@@ -235,6 +259,25 @@ class TestNaming:
             web.file(name, name.encode())
         assert set(outcomes(named(given, tmp_path)).values()) == {("ok", None)}
 
+    @pytest.mark.parametrize("length", [None, "1000000"])
+    def test_who_took_all_the_time_is_not_asked_again(
+        self, web: Web, tmp_path: Path, length: str | None
+    ) -> None:
+        def trickle(handler: BaseHTTPRequestHandler) -> None:
+            handler.send_response(200)
+            if length is not None:
+                handler.send_header("Content-Length", length)
+            handler.end_headers()
+            while True:
+                handler.wfile.write(b"x")
+                time.sleep(0.05)
+
+        web.replies["/a.mp4"] = trickle
+        slow = config(remote={**OPEN.model_dump(), "max_seconds": 0.5})
+        found = named(manifest(tmp_path, {"uri": web.url("/a.mp4")}), tmp_path, slow)
+        assert set(outcomes(found).values()) == {("pending", None)}
+        assert web.times("/a.mp4") == 1
+
     def test_a_timeline_comes_along(self, bucket: str, tmp_path: Path) -> None:
         found = named(bucket, tmp_path)
         film = found.sources[1]
@@ -243,6 +286,66 @@ class TestNaming:
         given = manifest(tmp_path, {"uri": film.path, "timeline": film.timeline})
         (lost,) = named(given, tmp_path).sources
         assert (lost.outcome, lost.reason) == ("failed", "timeline")
+
+
+class TestManifestsThatTellTheHash:
+    def test_such_a_film_is_not_fetched_to_be_named(self, web: Web, tmp_path: Path) -> None:
+        url = web.file("/a.mp4", b"film a")
+        given = manifest(tmp_path, {"uri": url, "sha256": sha256_bytes(b"film a").upper(), "n": 1})
+        (film,) = named(given, tmp_path).sources
+        assert (film.outcome, film.video_id) == ("ok", sha256_bytes(b"film a")[:32])
+        assert film.meta == {"n": 1} and web.asked == []
+
+    def test_whose_bytes_were_read_stays_rather_than_who_says_to_have_them(
+        self, web: Web, tmp_path: Path
+    ) -> None:
+        (tmp_path / "z.mp4").write_bytes(b"film a")
+        row = {"uri": web.url("/none.mp4"), "sha256": sha256_bytes(b"film a")}
+        found = named(manifest(tmp_path, row, {"uri": "z.mp4"}), tmp_path)
+        assert outcomes(found) == {row["uri"]: ("filtered", "duplicate"), "z.mp4": ("ok", None)}
+
+    def test_a_file_here_that_is_another_is_quarantined(self, tmp_path: Path) -> None:
+        for name in ("a.mp4", "b.mp4"):
+            (tmp_path / name).write_bytes(name.encode())
+        rows = [{"uri": n, "sha256": sha256_bytes(b"a.mp4")} for n in ("a.mp4", "b.mp4")]
+        found = named(manifest(tmp_path, *rows), tmp_path)
+        assert outcomes(found) == {"a.mp4": ("ok", None), "b.mp4": ("quarantined", "sha256")}
+        counts = conservation.count(found.sources, (), Replay())["videos"]
+        assert counts.quarantined == {"sha256": 1}
+
+    @pytest.mark.parametrize("given", ["abc", 5, "g" * 64, "0" * 63, ["0" * 64]])
+    def test_what_is_no_hash_is_a_mistake(self, tmp_path: Path, given: object) -> None:
+        path = manifest(tmp_path, {"uri": "a.mp4"}, {"uri": "b.mp4", "sha256": given})
+        with pytest.raises(UserError, match=r"row 2: sha256 .* is not 64 hex digits"):
+            list_sources(path, config())
+
+    def test_the_worker_that_fetches_it_sees_whether_it_is_true(
+        self, make_plan: Callable[..., Plan], web: Web, tmp_path: Path
+    ) -> None:
+        film = b'{"shots": []}'
+        good, other = web.file("/good.mp4", film), web.file("/other.mp4", film + b" ")
+        claims = {good: sha256_bytes(film), other: "1" * 64, web.url("/gone.mp4"): "2" * 64}
+        claims[web.status("/later.mp4", 503)] = "3" * 64
+        rows = [{"uri": uri, "sha256": sha256} for uri, sha256 in claims.items()]
+        records = list(named(manifest(tmp_path, *rows), tmp_path).records())
+        plan, notes = make_plan(), tmp_path / "notes"
+        stage = plan.stages[0]
+        stage.context = replace(stage.context, fetch=Fetcher(OPEN))
+        worker = Worker(Job(stage, 0, plan.tables[0], notes, lambda event: None))
+        onward = [row for part in worker(flow([(0, one) for one in records])) for row in part]
+        assert onward
+        stored = Shelf(plan.tables[0]).answers()
+        found = {
+            record["uri"]: [(row.outcome, row.reason) for row in stored.get(stage.key(record), ())]
+            for record in records
+        }
+        assert found == {
+            good: [("ok", None)],
+            other: [("quarantined", "sha256")],
+            web.url("/gone.mp4"): [("quarantined", "not_found")],
+            web.url("/later.mp4"): [],
+        }
+        assert [one.item for one in read_put_off(tmp_path)] == [web.url("/later.mp4")]
 
 
 def test_a_run_says_what_it_had_to_leave_and_counts_it(
@@ -277,10 +380,10 @@ class TestAtHand:
         (film, _) = named(bucket, tmp_path).sources
         Path(Fetcher(config().remote)(film.path, str(film.video_id))).unlink()
         store_at(bucket).write("a.mp4", b"others")
-        with pytest.raises(UserError, match="was replaced"):
+        with pytest.raises(UserError, match="is not what was listed"):
             Fetcher(config().remote)(film.path, str(film.video_id))
         store_at(bucket).remove("a.mp4")
-        with pytest.raises(UserError, match="cannot be fetched again"):
+        with pytest.raises(UserError, match="cannot be fetched"):
             Fetcher(config().remote)(film.path, str(film.video_id))
 
 
@@ -291,6 +394,17 @@ def test_what_opens_doors_is_not_stored(tmp_path: Path) -> None:
     write_listing(tmp_path, Listing((source,)))
     text = str(pq.read_table(tmp_path / "inputs.parquet").to_pylist())
     assert "secret" not in text and "pw" not in text and "id=7" in text
+
+
+def test_nor_is_it_told_when_something_goes_wrong(web: Web, tmp_path: Path) -> None:
+    web.status("/b.mp4?sig=secret", 503)
+    web.status("/c.mp4?sig=secret", 302, "/none?sig=secret")
+    web.file("/a.mp4?sig=secret", b"half", said=1000)
+    rows = [{"uri": web.url(f"/{name}.mp4?sig=secret")} for name in "abc"]
+    found = named(manifest(tmp_path, *rows), tmp_path)
+    assert [source.outcome for source in found.sources] == ["pending", "pending", "failed"]
+    assert web.times("/none?sig=secret") == 1
+    assert "secret" not in str([source.message for source in found.sources])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from corpus.rows import Row
-from pipeline.inputs.sources import SourceConfig, identify, list_sources
+from pipeline.inputs.listing import list_sources
+from pipeline.inputs.naming import identify
+from pipeline.inputs.sources import SourceConfig
 from pipeline.ledger.replay import Replay, replay
 from pipeline.plan import Plan
 from stages.stage import Record

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ledger_fakes import RUN, FakeLatest, latest_of
 from PIL import Image
-from pipeline_fakes import status_of
 
 from corpus.errors import UserError
 from corpus.rows import Row
@@ -20,19 +20,36 @@ from pipeline.inputs.sources import Listing, Source
 from pipeline.ledger import conservation
 from pipeline.ledger.endings import Ending, Said, lines
 from pipeline.ledger.replay import Answered, Replay
-from pipeline.ledger.status import Status
 from pipeline.pages import clip_cards
 from pipeline.pages.activity import BINS, draw, read_activity, verdict
 from pipeline.pages.charts import Chart
 from pipeline.pages.charts import draw as draw_chart
+from pipeline.pages.first import First
+from pipeline.pages.gathered import Gathered, turns
 from pipeline.pages.html import SECURITY
-from pipeline.pages.rejects import rejects
-from pipeline.pages.report import choose, page
+from pipeline.pages.rejects import Group, Rejects
+from pipeline.pages.report import page
 from pipeline.pages.thumbnails import Thumbnails
 from pipeline.plan import Plan
 
 HOSTILE = "<script>alert('x')</script><img src=http://example.org/x.png onerror=alert(1)> \"' & ‮"
-RUN = "20260101T000000.000000Z-1"
+
+
+def shown_page(latest: FakeLatest, clips: int) -> str:
+    gathered = Gathered(latest.plan, clips)
+    return page(latest.count(gathered.add), gathered)
+
+
+def choose(records: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    first = First[dict[str, Any]](count)
+    first.add(turns(records))
+    return first.found
+
+
+def rejects(latest: FakeLatest, thumbnails: Thumbnails) -> list[Group]:
+    found = Rejects(latest.plan)
+    latest.count(found.add)
+    return found.groups(thumbnails)
 
 
 class Outline(HTMLParser):
@@ -59,6 +76,7 @@ def segment(a: int, b: int, text: str, verdict: str = "keep") -> dict[str, Any]:
         "text": text,
         "verdict": verdict,
         "scores": scores,
+        **{"prompt": text, "model": text, "binding": text},
     }
 
 
@@ -73,13 +91,14 @@ def record(plan: Plan, number: int, text: str, size: tuple[int, int] = (96, 160)
     return {
         **{"video_id": "v", "clip_id": clip, "shot_id": "s", "uri": text, "clip": name},
         **{"chunks": 16, "width": size[1], "height": size[0], "start": 1.5 * number, "end": 5.5},
-        **{"meta_text": text, "psnr": 31.25},
+        **{"meta_text": text, "meta_prompt": text, "meta_model": text, "meta_binding": text},
+        **{"ladders": [], "psnr": 31.25},
         "segments": [segment(0, 8, text), segment(8, 16, text, "hedging")],
     }
 
 
 @pytest.fixture
-def status(make_plan: Any) -> Status:
+def status(make_plan: Any) -> FakeLatest:
     plan = make_plan()
     sources = (
         Source("ok.mp4", "", video_id="v"),
@@ -96,11 +115,11 @@ def status(make_plan: Any) -> Status:
     folder = plan.layout.root / "runs" / RUN
     folder.mkdir(parents=True)
     (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
-    return status_of(RUN, plan, Listing(sources, ignored=2), replay, counts)
+    return latest_of(plan, Listing(sources, ignored=2), replay, counts)
 
 
-def test_nothing_from_outside_becomes_markup(status: Status) -> None:
-    text = page(status, clips=2)
+def test_nothing_from_outside_becomes_markup(status: FakeLatest) -> None:
+    text = shown_page(status, clips=2)
     outline = Outline(text)
     assert "script" not in outline.tags
     assert outline.tags.count("img") == 2 * clip_cards.STRIP, "only the strips' own pictures"
@@ -111,45 +130,45 @@ def test_nothing_from_outside_becomes_markup(status: Status) -> None:
     assert SECURITY in text.partition("<title>")[0]
 
 
-def test_the_page_says_how_much_it_shows(status: Status) -> None:
-    text = page(status, clips=2)
+def test_the_page_says_how_much_it_shows(status: FakeLatest) -> None:
+    text = shown_page(status, clips=2)
     assert "2 of 3 finished clips are shown" in text
     assert "Ignored, because they are no media: 2 files" in text
     assert text.count('<article class="card">') == 2
     assert "31.2 dB" in text
-    assert "0 of 3 finished clips are shown" in page(status, clips=0)
+    assert "0 of 3 finished clips are shown" in shown_page(status, clips=0)
 
 
-def test_a_log_that_ends_in_the_middle_of_a_line_is_read_up_to_there(status: Status) -> None:
+def test_a_log_that_ends_in_the_middle_of_a_line_is_read_up_to_there(status: FakeLatest) -> None:
     events = status.plan.layout.root / "runs" / RUN / "events.jsonl"
     before = read_activity(events)
     with events.open("a") as file:
         file.write('{"event": "batch", "stage": "sho')  # killed, or still writing
     assert read_activity(events) == before
-    assert page(status, clips=0)
+    assert shown_page(status, clips=0)
     with events.open("a") as file:
         file.write("\n")
     with pytest.raises(UserError, match=r"events\.jsonl cannot be read"):
         read_activity(events)
 
 
-def test_the_same_corpus_gives_the_same_page(status: Status) -> None:
-    assert page(status, clips=2) == page(status, clips=2)
+def test_the_same_corpus_gives_the_same_page(status: FakeLatest) -> None:
+    assert shown_page(status, clips=2) == shown_page(status, clips=2)
 
 
-def test_a_clip_whose_film_is_lost_says_so(status: Status) -> None:
+def test_a_clip_whose_film_is_lost_says_so(status: FakeLatest) -> None:
     lost = status.plan.layout.media.path(status.found.finished[0]["clip"])
     lost.unlink()
-    assert "cannot be read back" in page(status, clips=3)
+    assert "cannot be read back" in shown_page(status, clips=3)
 
 
-def test_rejected_captions_are_marked(status: Status) -> None:
-    text = page(status, clips=1)
+def test_rejected_captions_are_marked(status: FakeLatest) -> None:
+    text = shown_page(status, clips=1)
     assert re.search(r'class="dropped" style="left: 50\.0000%; width: 50\.0000%"', text)
     assert '<b class="dropped">hedging</b>' in text
 
 
-def test_an_example_is_of_its_own_level(status: Status) -> None:
+def test_an_example_is_of_its_own_level(status: FakeLatest) -> None:
     """A film and a shot of another film end for the same reason, each with its own words."""
     short = ("filtered", "too_short")
     rows = [
@@ -165,7 +184,7 @@ def test_an_example_is_of_its_own_level(status: Status) -> None:
     sources = (Source("v.mp4", "", video_id="v"), Source("w.mp4", "", video_id="w"))
     found = Replay(answered=answered)
     counts = conservation.count(sources, status.plan.stages, found)
-    told = status_of(RUN, status.plan, Listing(sources), found, counts).endings
+    told = latest_of(status.plan, Listing(sources), found, counts).sums.endings
     assert [(one.level, one.count, str(one.said[0])) for one in told] == [
         ("videos", 2, "w.mp4: the film has 2 s"),
         ("shots", 1, "v.mp4: the shot has 1 s"),
@@ -230,13 +249,14 @@ def test_what_bounded_a_run_is_told(tmp_path: Path) -> None:
 
 
 def test_a_chart_shows_what_a_threshold_rejects() -> None:
-    shown = draw_chart(Chart(HOSTILE, "", (0.0, 1.0, 2.0, 3.0), (1, 0, 4), at_least=2.5))
+    edges = (0.0, 1.0, 2.0, 2.5, 3.0)
+    shown = draw_chart(Chart(HOSTILE, "", edges, (1, 0, 2, 4), at_least=2.5))
     assert shown.count('class="out"') == 3 and shown.count('class="in"') == 1
     assert shown.count("<line") == 1
     assert "<script" not in shown
 
 
-def rejected(status: Status, film: Path) -> Status:
+def rejected(status: FakeLatest, film: Path) -> FakeLatest:
     """A clip of ours that a stage filtered, and a shot of a foreign film that gave none."""
     clip = record(status.plan, 7, "x")
     columns = {"clip": clip["clip"], "start": 1.0, "end": 5.0}
@@ -252,10 +272,10 @@ def rejected(status: Status, film: Path) -> Status:
     answered = [Answered(i, str(i), "v", ("v",), said, 1) for i, said in enumerate(rows)]
     sources = (Source("ok.mp4", str(film), video_id="v"),)
     found = Replay(answered=answered)
-    return status_of(RUN, status.plan, Listing(sources), found, {})
+    return latest_of(status.plan, Listing(sources), found, {})
 
 
-def test_rejects_are_shown_by_reason(status: Status, tmp_path: Path) -> None:
+def test_rejects_are_shown_by_reason(status: FakeLatest, tmp_path: Path) -> None:
     film = tmp_path / "film.mp4"
     write_video(film, np.full((32, 64, 96, 3), 200, np.uint8), 16)
     blur, short = rejects(rejected(status, film), Thumbnails())
@@ -267,7 +287,7 @@ def test_rejects_are_shown_by_reason(status: Status, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"<svg onload='x'>" * 100, None])
 def test_what_gives_no_picture_is_shown_without(
-    status: Status, tmp_path: Path, content: bytes | None
+    status: FakeLatest, tmp_path: Path, content: bytes | None
 ) -> None:
     film = tmp_path / "film.mp4"
     if content is not None:
@@ -276,7 +296,7 @@ def test_what_gives_no_picture_is_shown_without(
     assert short.shown[0].pictures == ()
 
 
-def test_pictures_of_foreign_films_take_a_bounded_time(status: Status, tmp_path: Path) -> None:
+def test_pictures_of_foreign_films_take_a_bounded_time(status: FakeLatest, tmp_path: Path) -> None:
     film = tmp_path / "film.mp4"
     write_video(film, np.zeros((8, 64, 96, 3), np.uint8), 16)
     _, short = rejects(rejected(status, film), Thumbnails(seconds=0.0))
@@ -299,11 +319,11 @@ def test_tiny_frames_keep_their_pixels_and_large_ones_shrink(width: int, kind: s
 
 
 @pytest.mark.browser
-def test_a_browser_shows_it(status: Status, tmp_path: Path) -> None:
+def test_a_browser_shows_it(status: FakeLatest, tmp_path: Path) -> None:
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("no chromium on the PATH")
-    (tmp_path / "page.html").write_text(page(status, clips=2))
+    (tmp_path / "page.html").write_text(shown_page(status, clips=2))
     shot = tmp_path / "shot.png"
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1200,2400"]
     command = [browser, *flags, f"--screenshot={shot}", (tmp_path / "page.html").as_uri()]

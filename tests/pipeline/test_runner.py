@@ -12,20 +12,24 @@ import pytest
 
 from corpus.errors import UserError
 from corpus.files import write_text
+from corpus.store import LocalStore
 from pipeline.faults import RunError
-from pipeline.inputs.sources import SourceConfig, identify, list_sources
+from pipeline.inputs.listing import list_sources
+from pipeline.inputs.naming import identify
+from pipeline.inputs.sources import SourceConfig
 from pipeline.ledger import conservation
 from pipeline.ledger.endings import lines
 from pipeline.ledger.lock import Lock
 from pipeline.ledger.walk import Tally, slices
 from pipeline.plan import Cluster, Plan, phases
-from pipeline.runner import Result, run
+from pipeline.runner import Result, _run_name, run
 from pipeline.telemetry.events import Event, EventLog, read_events
 from pipeline.telemetry.progress import PlainView
 
 MakePlan = Callable[..., Plan]
 Films = Callable[..., Path]
 Calls = Callable[[], dict[str, int]]
+WORDS = 4  # position of the stage that stands for captions
 TWO = {"shots": [[["x", "y"], ["z"]]]}  # one shot with two clips, of two words and of one
 
 
@@ -186,8 +190,15 @@ class TestRun:
         of_a, clip = records(first)[0]["video_id"], records(first)[0]
         plan.layout.media.path(clip["latent"]).unlink()
         assert counts(plan, folder)["clips"].pending == 1
+        words = plan.tables[WORDS]
+        name = words.parts()[0]
+        part, lost = words.store.local(name), len(words.read_part(name))
+        part.write_bytes(part.read_bytes()[:-9])
+        with pytest.raises(UserError, match=f"{name} cannot be read .*: delete this file"):
+            run(plan, str(folder), view)
+        part.unlink()
         again = run(plan, str(folder), view)
-        assert calls() == {"latents": 1}
+        assert calls() == {"latents": 1, "words": lost}
         assert records(again) == records(first)
 
         shutil.rmtree(plan.layout.media.root)
@@ -272,6 +283,16 @@ def test_nothing_to_do_starts_no_ray(
     result = run(make_plan(), str(films(empty="")), view)
     assert levels(result)["videos"]["failed"] == {"empty": 1}
     assert result.shards is None, "without any clip there is nothing to write"
+
+
+def test_a_run_is_the_latest_although_the_clock_went_backwards(tmp_path: Path) -> None:
+    runs = LocalStore(tmp_path)
+    for name in ("20990101T000000.000000Z-17/recipe.yaml", "notes.txt"):
+        runs.write_text(name, "")
+    for _ in range(3):
+        name = _run_name(runs)
+        assert f"{name}/recipe.yaml" > max(runs.names("2"))
+        runs.write_text(f"{name}/recipe.yaml", "")
 
 
 def test_what_killed_runs_left_is_cleared_away(

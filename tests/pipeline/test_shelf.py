@@ -1,6 +1,8 @@
 """Tables read by ranges of videos, sorted parts, and single keys found while others sort."""
 
+import errno
 import shutil
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -11,11 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corpus import files
 from corpus.rows import Row
+from pipeline.faults import RunError
 from pipeline.ledger import compaction
 from pipeline.ledger.compaction import compact, merge
 from pipeline.ledger.shelf import ALL, Finder, Shelf, ranges
 from pipeline.ledger.tables import Table, is_sorted
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "corpus"))
+from killing import killed_at
 
 COLUMNS = pa.schema([pa.field("number", pa.int32())])
 
@@ -123,6 +130,39 @@ def test_a_kill_between_writing_and_removing_leaves_nothing_twice(table: Table) 
     merge(table, table.parts())
     (part,) = table.parts()
     assert table.load(part).num_rows == 120, "every row once"
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_wherever_a_sorter_is_killed_nothing_is_lost(tmp_path: Path) -> None:
+    call, killed = 0, True
+    while killed:
+        table = Table(tmp_path / str(call), COLUMNS)
+        spread(table)
+        killed = killed_at(call, lambda table=table: compact(table, many=1))  # type: ignore[misc]
+        assert Shelf(table).answers() == all_of(*SPREAD)
+        table.store.sweep()
+        compact(table, many=1)
+        assert Shelf(table).answers() == all_of(*SPREAD)
+        assert all(map(is_sorted, table.parts()))
+        call += 1
+    assert call > 20, "it changes the disk once per old part, at least"
+
+
+def test_a_disk_that_is_full_while_parts_are_sorted_loses_nothing(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    spread(table)
+    before = sorted(table.store.root.iterdir())  # type: ignore[attr-defined]
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_fsync", full)
+        with pytest.raises(RunError, match=r"no room to sort .*words/f .*run again"):
+            compact(table, many=1)
+    assert sorted(table.store.root.iterdir()) == before  # type: ignore[attr-defined]
+    compact(table, many=1)
+    assert Shelf(table).answers() == all_of(*SPREAD)
 
 
 def test_parts_of_equal_size_are_merged_so_that_few_are_left(table: Table) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pipeline_fakes import status_of
+from ledger_fakes import latest_of
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -15,11 +15,12 @@ from corpus.rows import Row
 from pipeline.cli import app
 from pipeline.inputs.sources import Listing
 from pipeline.ledger.replay import Answered, Replay, Waiting
-from pipeline.ledger.status import Status
+from pipeline.ledger.status import Latest
 from pipeline.plan import make_plan
 from pipeline.recipe import load_recipe
-from pipeline.sweep.tables import tell
-from pipeline.sweep.thresholds import Kept, histograms, likeness, sweeps
+from pipeline.sweep.items import Level
+from pipeline.sweep.tables import overview, tell
+from pipeline.sweep.thresholds import Histogram, Kept, Likeness, Scores, Step, Sweep
 from stages.measures.signature import signature
 from stages.stage import Record
 
@@ -44,7 +45,7 @@ def signatures() -> dict[str, str]:
 def status(tmp_path: Path, signatures: dict[str, str]) -> Any:
     """Status of a corpus with `CLIPS` and `SEGMENTS`; settings are the recipe's."""
 
-    def made(*settings: str) -> Status:
+    def made(*settings: str) -> Latest:
         plan = make_plan(load_recipe("real", settings), tmp_path)
         positions = {stage.name: at for at, stage in enumerate(plan.stages)}
         answered = []
@@ -68,9 +69,28 @@ def status(tmp_path: Path, signatures: dict[str, str]) -> Any:
         silent = Row("segment", "d", "s4", columns={"scores": []})
         answer("segments", "d", Row("segment", "d", "s4", columns={"a": 0, "b": 4}))
         answer("scores", "d", silent)
-        return status_of("run", plan, Listing([], 0), Replay(answered), {})
+        return latest_of(plan, Listing([], 0), Replay(answered), {})
 
     return made
+
+
+def gathered(latest: Latest, level: Level, *, signatures: bool = False) -> Scores:
+    scores = Scores(latest.plan, level, signatures=signatures)
+    latest.count(scores.add)
+    return scores
+
+
+def sweeps(latest: Latest, level: Level, score: str | None = None) -> list[Sweep]:
+    return gathered(latest, level).sweeps(score)
+
+
+def likeness(latest: Latest) -> Likeness:
+    return gathered(latest, "clips", signatures=True).likeness()
+
+
+def histograms(latest: Latest) -> list[Histogram]:
+    levels: tuple[Level, ...] = ("clips", "segments")
+    return [one for level in levels for one in gathered(latest, level).histograms()]
 
 
 def test_each_threshold_keeps_what_lies_within(status: Any) -> None:
@@ -120,6 +140,8 @@ def test_histograms_hold_every_score_once(status: Any) -> None:
     assert frozen.at_most == 0.98 and frozen.at_least is None
     assert sum(frozen.counts) == 4 and len(frozen.edges) == len(frozen.counts) + 1
     assert frozen.edges[0] == 0 and frozen.edges[-1] == 1
+    beyond = sum(n for n, edge in zip(frozen.counts, frozen.edges, strict=False) if edge > 0.98)
+    assert beyond == 1, "no bar holds what is kept and what is not"
 
 
 def shown(told: Any) -> str:
@@ -149,19 +171,30 @@ def test_what_people_and_machines_are_told(status: Any) -> None:
 
 def test_a_corpus_without_scores_says_so(tmp_path: Path) -> None:
     plan = make_plan(load_recipe("arena"), tmp_path)
-    empty = status_of("run", plan, Listing([], 0), Replay(), {})
+    empty = latest_of(plan, Listing([], 0), Replay(), {})
     assert "no clips have scores" in shown(tell(empty, "clips", None))
     assert histograms(empty) == []
     record = Waiting(0, "k", "v", ("v",), {})
-    waits = status_of("run", plan, Listing([], 0), Replay(waiting=[record]), {})
+    waits = latest_of(plan, Listing([], 0), Replay(waiting=[record]), {})
     assert "1 records wait" in shown(tell(waits, "segments", None))
 
 
 def test_the_command(status: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("pipeline.ledger.status.read_status", lambda corpus: status())
+    monkeypatch.setattr("pipeline.ledger.status.latest", lambda corpus: status())
     asked = CliRunner().invoke(app, ["sweep", str(tmp_path), "clips", "--score", "motion"])
     assert asked.exit_code == 0 and "quantile" in asked.output
     machine = CliRunner().invoke(app, ["sweep", str(tmp_path), "segments", "--json"])
     found = json.loads(machine.output)
     assert [one["score"] for one in found["scores"]] == ["new", "words"]
     assert found["scores"][1]["kept"] == {"count": 2, "seconds": 4.0}
+
+
+def test_a_terminal_shows_names_and_numbers_whole() -> None:
+    kept = Kept(71, 142.0)
+    spread = (0.0001234, 0.002345, 0.02345, 0.2345, 0.3456)
+    step = Step(0.98, None, kept, kept, kept, kept)
+    one = Sweep("clips", "claims_per_second", kept, spread, None, 0.98, kept, (step,))
+    narrow = Console(width=80)
+    with narrow.capture() as capture:
+        narrow.print(overview([one]))
+    assert [len(line.split()) for line in capture.get().splitlines()] == [9, 12]

@@ -6,6 +6,7 @@ import pytest
 
 from corpus.errors import UserError
 from corpus.rows import Row
+from pipeline.ledger.compaction import merge
 from pipeline.ledger.shelf import Shelf
 from pipeline.ledger.tables import Table
 
@@ -68,6 +69,33 @@ def test_a_damaged_part_is_named(table: Table, damage: bytes | None) -> None:
     part.write_bytes(part.read_bytes()[:-20] if damage is None else damage)
     with pytest.raises(UserError, match=f"{part.name} cannot be read.*delete this file"):
         read(table)
+
+
+def test_a_byte_that_changed_on_disk_is_never_taken_for_data(table: Table) -> None:
+    told = [replace(OK, columns={"width": n, "tags": [f"tag {n}"] * 9}) for n in range(50)]
+    table.write([(f"k{n}", "v", [row]) for n, row in enumerate(told)])
+    whole, (part,) = read(table), table.folder.iterdir()
+    data, noticed = part.read_bytes(), 0
+    for place in range(5, len(data), 11):
+        part.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        try:
+            assert read(table) == whole
+        except UserError as error:
+            assert part.name in str(error)
+            noticed += 1
+    assert noticed > 20
+
+
+def test_a_damaged_part_is_named_by_those_who_write_it_anew(table: Table) -> None:
+    table.write([(f"k{n}", "v", [OK]) for n in range(9)])
+    merge(table, table.parts())
+    (part,) = table.folder.iterdir()
+    data = part.read_bytes()
+    part.write_bytes(data[:200] + bytes(50) + data[250:])
+    for act in (lambda: merge(table, table.parts()), lambda: table.forget({"k1"})):
+        with pytest.raises(UserError, match=f"{part.name} cannot be read.*delete this file"):
+            act()
+    assert list(table.folder.iterdir()) == [part]
 
 
 def test_a_part_with_other_columns_is_refused(table: Table) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.forecast.trial import Trial, walk
-from pipeline.inputs.sources import identify, list_sources
+from pipeline.inputs.listing import list_sources
+from pipeline.inputs.naming import identify
 from pipeline.plan import Plan
 from pipeline.runner import run
 from pipeline.telemetry.progress import PlainView

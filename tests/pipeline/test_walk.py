@@ -5,14 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ledger_fakes import answer_all
 
 from corpus.store import LocalStore
-from pipeline.inputs.sources import Listing, Source, SourceConfig, identify, list_sources
+from pipeline.inputs.listing import list_sources
+from pipeline.inputs.naming import identify
+from pipeline.inputs.sources import Listing, Source, SourceConfig
 from pipeline.ledger import conservation, walk
 from pipeline.ledger.compaction import compact
 from pipeline.ledger.endings import endings
 from pipeline.ledger.replay import Waiting
-from pipeline.ledger.walk import Finished, Tally, slices, whole
+from pipeline.ledger.walk import Finished, Tally, slices
 from pipeline.plan import Plan
 from pipeline.streaming.queue import Queue, taken
 
@@ -27,21 +30,6 @@ def listing(films: Callable[..., Path], tmp_path: Path) -> Listing:
     return identify(list_sources(folder, config), config, cache, rehash=True)
 
 
-def answer_all(plan: Plan, listing: Listing, *, but: str = "") -> None:
-    """What a run would store, without Ray; of film ``but`` only its probe."""
-    for source in (one for one in listing.sources if one.outcome == "ok"):
-        records = [source.record()]
-        for stage, table in zip(plan.stages, plan.tables, strict=True):
-            onward = []
-            for record in records:
-                (rows,) = stage.process([record])
-                table.write([(stage.key(record), record["video_id"], rows)])
-                onward += stage.advance(record, rows)
-            records = onward
-            if source.uri == but:
-                break
-
-
 @pytest.mark.parametrize("sorting", [False, True])
 def test_slices_add_up_to_the_whole(
     make_plan: Callable[..., Plan],
@@ -51,7 +39,8 @@ def test_slices_add_up_to_the_whole(
 ) -> None:
     plan = make_plan()
     answer_all(plan, listing, but="f3.mp4")
-    all_at_once = whole(plan, listing)
+    (only,) = slices(plan, listing)
+    all_at_once = only.found
     monkeypatch.setattr(walk, "SLICE_ROWS", 20)
     if sorting:
         for table in plan.tables:

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from corpus.errors import UserError
-from pipeline.inputs.sources import SourceConfig, list_sources
+from pipeline.inputs.listing import list_sources
+from pipeline.inputs.sources import SourceConfig
 from pipeline.inputs.where import Condition
 
 

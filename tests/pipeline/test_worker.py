@@ -14,7 +14,9 @@ import pytest
 from corpus.errors import UserError
 from corpus.rows import Row
 from pipeline.faults import Marks, RunError, read_put_off
-from pipeline.inputs.sources import SourceConfig, identify, list_sources
+from pipeline.inputs.listing import list_sources
+from pipeline.inputs.naming import identify
+from pipeline.inputs.sources import SourceConfig
 from pipeline.ledger.compaction import compact
 from pipeline.ledger.shelf import Shelf
 from pipeline.plan import Plan
@@ -114,6 +116,18 @@ def test_a_record_that_raises_is_quarantined_among_its_batch(bench: Bench) -> No
     (bad,) = bench.stored()[bench.keys(clip(1, "raise"))[0]]
     assert (bad.outcome, bad.reason) == ("quarantined", "exception")
     assert bad.message == "ValueError: this film asked for it"
+
+
+def test_one_of_a_thousand_that_raises_takes_no_other_with_it(
+    make_plan: MakePlan, tmp_path: Path
+) -> None:
+    bench = Bench(make_plan(batch=64), tmp_path / "notes" / "words")
+    answered(bench.worker(), clip(-1, "x"))
+    clips = [clip(number, "raise" if number == 500 else "x") for number in range(1000)]
+    onward = answered(bench.worker(), *clips)
+    assert len(onward) == 999
+    outcomes = [rows[0].outcome for rows in bench.stored().values()]
+    assert (outcomes.count("ok"), outcomes.count("quarantined")) == (1000, 1)
 
 
 @pytest.fixture

@@ -58,6 +58,13 @@ class Web:
         return [asked for asked, _ in self.asked].count(path)
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: who is cut off is meant to be."""
+
+
 @contextmanager
 def serving() -> Iterator[Web]:
     web = Web()
@@ -70,7 +77,7 @@ def serving() -> Iterator[Web]:
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", 0), Handler) as server:
         web.port = server.server_address[1]
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield web

@@ -9,7 +9,9 @@ import numpy as np
 from corpus import layout
 from corpus.timeline import Span, Timeline, write_timeline
 from corpus.video import write_video
-from pipeline.inputs.sources import Listing, identify, list_sources, write_listing
+from pipeline.inputs.listing import list_sources
+from pipeline.inputs.naming import identify
+from pipeline.inputs.sources import Listing, write_listing
 from pipeline.ledger.tables import Table
 from pipeline.ledger.walk import slices
 from pipeline.plan import Plan, make_plan

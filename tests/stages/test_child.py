@@ -64,6 +64,13 @@ def test_a_crash_names_its_signal() -> None:
     assert "SIGSEGV" in ended.describe()
 
 
+def test_what_a_child_said_is_told_without_places_in_memory() -> None:
+    ended, _ = run(
+        python("import sys; sys.exit('[out#0 @ 0x55924e1cc080] nothing written')"), LIMITS
+    )
+    assert ended.describe() == "exit code 1: [out#0] nothing written"
+
+
 def test_a_hang_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
     note = tmp_path / "pid"
     code = (

@@ -29,7 +29,9 @@ from corpus.clock import Clock
 from corpus.errors import UserError
 from corpus.ids import sha256_file
 from corpus.video import encode_video, read_video
-from stages.clips import ClipsConfig, ClipsStage, bucket, filters, split
+from stages.clips import ClipsConfig, ClipsStage
+from stages.cutting.normalising import bucket, filters
+from stages.cutting.windows import split
 from stages.reading.media_time import read_timing, sample, write_timing
 
 CLOCK = Clock()

@@ -45,6 +45,26 @@ def test_a_score_beyond_its_bound_ends_a_clip(
     assert outcome(filtering(tmp_path, **config), SCORES) == expected
 
 
+def test_what_is_no_number_passes_nothing(tmp_path: Path) -> None:
+    for bounds in ("at_least", "at_most"):
+        stage = filtering(tmp_path, **{bounds: {"motion": 0.5}})
+        assert outcome(stage, {"motion": float("nan")})[:2] == ("filtered", "motion")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("filters.at_most.motion=.nan", "filters.at_most.motion=.inf"),
+        *("verdicts.at_least.plain=.nan", "near_duplicates.likeness=.nan", "probe.timeout=.inf"),
+        *("source.remote.timeout=.inf", "source.where.x.at_least=.nan", "source.hash_workers=0"),
+        "filters={at_least: {motion: 2}, at_most: {motion: 1}}",
+    ],
+)
+def test_numbers_that_decide_nothing_are_refused(setting: str) -> None:
+    with pytest.raises(UserError):
+        load_recipe("real", [setting])
+
+
 def stages(folder: Path, *overrides: str) -> dict[str, Any]:
     recipe = load_recipe("real", overrides)
     made = make_stages(recipe, Context(Media(folder), recipe.clock.clock()))

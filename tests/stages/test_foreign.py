@@ -31,7 +31,7 @@ class Hours:
 
         class Leaping(selectors.DefaultSelector):
             def select(self, timeout: float | None = None) -> Any:
-                ready = super().select(0.05)
+                ready = super().select(0.5)  # a child has time to say that it started
                 clock.now += 0.0 if ready else timeout or 0.0
                 return ready
 

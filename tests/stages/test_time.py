@@ -19,12 +19,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
-from films import clips as cut
-from films import context, counter, probe, read_counter, shots, source, write_film
+from films import context, counter, probe, read_counter, source, write_film
 
 from corpus.clock import Clock
 from corpus.video import ffmpeg, read_video
+from stages.clips import ClipsConfig, ClipsStage
 from stages.reading.media_time import read_timing
+from stages.shots import Given, ShotsConfig, ShotsStage
 from stages.stage import Record
 
 FPS = Clock().fps
@@ -75,12 +76,20 @@ def check(folder: Path, path: Path, truth: Shown, cuts: Sequence[int], **config:
 def clips_of(
     folder: Path, path: Path, truth: Sequence[Fraction], cuts: Sequence[int], **config: Any
 ) -> list[Record]:
-    """Clips of a film cut at these of its pictures, which must be on show at the true times."""
+    """Clips of a film cut at these of its pictures, which must be on show at the true times.
+
+    They are cut twice, from a reel (`reading.reels`) and by decoding the film: to the same bytes.
+    """
     _, (record,) = probe(folder, source(path))
     sidecar = source(path, [(float(max(truth[0], Fraction(0))), float(truth[-1]))])
-    rows, records = shots(folder, {**record, "timeline": sidecar["timeline"]})
-    assert records, rows
-    (record,) = records
+    bounds = {"min_seconds": 0.25, "max_seconds": 30.0, "buckets": ((96, 96),)}
+    finding = ShotsStage(ShotsConfig(detectors=(Given(),)), context(folder))
+    cutting = ClipsStage(ClipsConfig(**bounds | config), context(folder))
+    cutting.agree({"shots": finding})
+    record = {**record, "timeline": sidecar["timeline"]}
+    (rows,) = finding.process([finding.seen(record)])
+    assert finding.advance(record, rows), rows
+    (record,) = finding.advance(record, rows)
     pts, tick = read_timing(context(folder).media.path(record["timing"])), record["time_base"]
     times = [int(time) * Fraction(*tick) for time in pts]
     assert len(times) == len(truth)
@@ -90,8 +99,12 @@ def clips_of(
         {**shot, "shot_id": str(a), "start_pts": int(pts[a]), "end_pts": int(pts[b])}
         for a, b in pairwise([0, *cuts, len(pts) - 1])
     ]
-    bounds = {"min_seconds": 0.25, "max_seconds": 30.0, "buckets": ((96, 96),)}
-    rows, clips = cut(folder, record, **bounds | config)
+    assert cutting.reel(record).frames(len(pts)) is not None, "there is a reel"
+    (rows,) = cutting.process([cutting.seen(record)])
+    assert cutting.reel(record).frames(len(pts)) is None, "and it was used"
+    (decoded,) = cutting.process([cutting.seen(record)])
+    assert decoded == rows, "clip_sha256 and all"
+    clips = cutting.advance(record, rows)
     assert clips, rows
     return clips
 

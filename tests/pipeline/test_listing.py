@@ -1,5 +1,8 @@
+import errno
 import json
 import os
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from corpus.errors import UserError
-from pipeline.inputs import sources
-from pipeline.inputs.sources import (
-    Listing,
-    SourceConfig,
-    identify,
-    list_sources,
-    read_listing,
-    write_listing,
-)
+from pipeline.inputs.listing import list_sources
+from pipeline.inputs.naming import identify
+from pipeline.inputs.sources import Listing, SourceConfig, read_listing, write_listing
 
 CONFIG = SourceConfig()
 
@@ -86,6 +83,55 @@ class TestFolder:
         found = [source.uri for source in listed(folder).sources]
         assert found == ["b.mp4", "deep/a.MKV", "linked/c.mp4"]
 
+    def test_odd_names_are_names(self, folder: Path, tmp_path: Path) -> None:
+        """Of two spellings of é, and what shells, terminals, globs and URIs take for something."""
+        names = {
+            "e\u0301.mp4",
+            "\u00e9.mp4",
+            "-i.mp4",
+            " .mp4",
+            "a\nb.mp4",
+            "*.mp4",
+            "a?b#c%20.mp4",
+        }
+        names |= {"\x1b[31mred.mp4", "\u202egpj.mp4", "dir.mp4/in.mp4"}
+        (folder / "dir.mp4").mkdir()
+        for name in names:
+            (folder / name).write_text(name)
+        found = listed(folder)
+        write_listing(tmp_path, found)
+        assert read_listing(tmp_path) == found
+        assert {s.uri for s in found.sources} == {*names, "b.mp4", "deep/a.MKV"}
+        assert {s.outcome for s in found.sources} == {"ok"}
+
+    def test_what_is_no_ordinary_file_is_not_read(self, folder: Path) -> None:
+        os.mkfifo(folder / "fifo.mp4")
+        (folder / "zero.mp4").symlink_to("/dev/zero")
+        (folder / "round.mp4").symlink_to(folder / "round.mp4")
+        reasons = {source.uri: source.reason for source in listed(folder).sources}
+        assert {reasons[f"{name}.mp4"] for name in ("fifo", "zero", "round")} == {"unreadable"}
+
+    @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+    def test_a_folder_that_cannot_be_listed_is_not_passed_over(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        real = os.scandir
+
+        def scandir(place: str) -> Any:
+            if str(place).endswith("/deep"):
+                raise OSError(number, os.strerror(number), str(place))
+            return real(place)
+
+        monkeypatch.setattr(os, "scandir", scandir)
+        if number == errno.EIO:
+            with pytest.raises(OSError, match="Input/output"):
+                listed(folder)
+            return
+        reasons = {source.uri: source.reason for source in listed(folder).sources}
+        assert reasons == {"b.mp4": None, "deep/": "unreadable"}
+        (only,) = list_sources(f"{folder}/*.mp4", CONFIG).sources
+        assert only.uri == "b.mp4", "nobody asked for what lies deeper"
+
     def test_a_timeline_lies_beside_its_video(self, folder: Path) -> None:
         (folder / "b.timeline.jsonl").write_text("{}\n")
         found = listed(folder)
@@ -153,6 +199,30 @@ class TestManifest:
         reasons = sorted(str(source.reason) for source in found.sources)
         assert reasons == ["None", "unreadable", "unreadable_name"]
 
+    def test_a_row_that_is_no_address_ends_alone(self, folder: Path) -> None:
+        path = folder / "m.jsonl"
+        rows = [
+            "http://[::1/a.mp4",
+            "file://elsewhere/a.mp4",
+            "http://u:pw@[x/a.mp4?sig=1",
+            "b.mp4",
+        ]
+        path.write_text("".join(json.dumps({"uri": uri}) + "\n" for uri in rows))
+        found = {source.uri: source.reason for source in listed(path).sources}
+        assert found == {
+            "b.mp4": None,
+            "file://elsewhere/a.mp4": "refused",
+            "http://[::1/a.mp4": "refused",
+            "http://[x/a.mp4": "refused",
+        }
+
+    @pytest.mark.parametrize("uri", ["file://{}/b%2emp4", "FILE://localhost{}/b.mp4"])
+    def test_local_uris(self, folder: Path, uri: str) -> None:
+        path = folder / "m.jsonl"
+        path.write_text(json.dumps({"uri": uri.format(folder)}) + "\n")
+        assert [source.outcome for source in listed(path).sources] == ["ok"]
+        assert len(list_sources(f"file://{folder}", CONFIG).sources) == 2
+
     def test_a_missing_timeline_ends_its_video(self, folder: Path) -> None:
         path = folder / "m.jsonl"
         path.write_text('{"uri": "b.mp4", "timeline": "none.jsonl"}\n')
@@ -170,13 +240,66 @@ class TestManifest:
             ("m.jsonl", '{"uri": 4}\n', "row 1: no uri"),
             ("m.csv", "uri,title\nb.mp4\n", "line 2: expected the 2 columns"),
             ("m.csv", "uri,title\nb.mp4,x,y\n", "line 2: expected the 2 columns"),
+            ("m.csv", "uri,x,x\nb.mp4,1,2\n", "line 1: 'x' stands there twice"),
+            ("m.csv", 'uri,x\nb.mp4,1\nc.mp4,"2\n', "after line 2: unexpected end"),
+            ("m.csv", "uri,x\nb.mp4,\udce9\n", "'utf-8' codec can't decode"),
+            ("m.jsonl", '{"uri": "b.mp4", "uri": "c.mp4"}\n', "line 1.*'uri' stands there twice"),
+            ("m.jsonl", '{"uri": "b.mp4", "x": 1e400}\n', "line 1.*1e400 is too large"),
+            ("m.jsonl", '{"uri": "b.mp4"}\n{"uri": "caf\udce9.mp4"}\n', "line 2.*utf-8"),
+            (
+                "m.jsonl",
+                '{"uri": "b.mp4", "x": ' + "[" * 900 + "]" * 900 + "}\n",
+                "line 1.*more than 32 deep",
+            ),
             ("m.parquet", "no parquet", "cannot be read"),
         ],
     )
     def test_mistakes_are_named(self, folder: Path, name: str, text: str, message: str) -> None:
-        (folder / name).write_text(text)
+        (folder / name).write_bytes(text.encode("utf-8", "surrogateescape"))
         with pytest.raises(UserError, match=message):
             listed(folder / name)
+
+    def test_the_broken_line_of_many_is_named(self, folder: Path) -> None:
+        lines = [json.dumps({"uri": f"{n}.mp4"}) for n in range(1000)]
+        (folder / "m.jsonl").write_text("\n".join([*lines[:499], '{"uri": "x', *lines[500:]]))
+        with pytest.raises(UserError, match="line 500 is no JSON"):
+            listed(folder / "m.jsonl")
+
+    def test_a_cell_may_be_long_and_hold_lines(self, folder: Path) -> None:
+        text = "a line\n" * 50_000
+        (folder / "m.csv").write_text(f'uri,said\nb.mp4,"{text}"\n"c\nd.mp4",\n')
+        found = {source.uri: source.meta["said"] for source in listed(folder / "m.csv").sources}
+        assert found == {"b.mp4": text, "c\nd.mp4": ""}
+
+    def test_columns_of_any_type_become_json(self, folder: Path, tmp_path: Path) -> None:
+        columns: dict[str, Any] = {
+            "uri": pa.array([b"b.mp4"]).dictionary_encode(),
+            "struct": [{"a": [1.5, float("nan")]}],
+            "map": pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64())),
+            "bytes": [b"caf\xe9"],
+            "moment": [datetime(2020, 1, 2)],
+            "sum": [Decimal("1.20")],
+            "none": pa.nulls(1),
+            "large": pa.array([2**64 - 1], pa.uint64()),
+            # Names of ours mean nothing of ours.
+            **{name: ["x"] for name in ("video_id", "path", "meta", "outcome", "clip_id", "size")},
+        }
+        pq.write_table(pa.table(columns), folder / "m.parquet")
+        found = listed(folder / "m.parquet")
+        write_listing(tmp_path, found)
+        (film,) = read_listing(tmp_path).sources
+        assert (film.uri, film.outcome) == ("b.mp4", "ok")
+        ours = {name: film.meta.pop(name) for name in ("path", "meta", "outcome", "video_id")}
+        assert set(ours.values()) == {"x"}
+        assert film.meta == {
+            **{"struct": {"a": [1.5, None]}, "map": [["k", 1]], "bytes": "caf\\xe9"},
+            **{"moment": "2020-01-02 00:00:00", "sum": "1.20", "none": None, "large": 2**64 - 1},
+            **{"clip_id": "x", "size": "x"},
+        }
+
+    def test_a_byte_order_mark_is_no_text(self, folder: Path) -> None:
+        (folder / "m.jsonl").write_bytes(b'\xef\xbb\xbf{"uri": "b.mp4"}\n')
+        assert listed(folder / "m.jsonl").sources[0].outcome == "ok"
 
 
 class TestMissing:
@@ -193,51 +316,6 @@ class TestMissing:
         (tmp_path / "a.txt").touch()
         with pytest.raises(UserError, match="neither media"):
             list_sources(str(tmp_path / "a.txt"), CONFIG)
-
-
-class TestCache:
-    @pytest.fixture
-    def reads(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        """Names of the files that were hashed."""
-        seen: list[str] = []
-        real = sources.video_id
-
-        def spy(path: Path) -> str:
-            seen.append(path.name)
-            return real(path)
-
-        monkeypatch.setattr(sources, "video_id", spy)
-        return seen
-
-    def test_an_unchanged_file_is_not_read_again(self, folder: Path, reads: list[str]) -> None:
-        first = listed(folder)
-        assert len(reads) == 2
-        assert listed(folder) == first
-        assert len(reads) == 2
-
-    def test_a_changed_file_is(self, folder: Path, reads: list[str]) -> None:
-        listed(folder)
-        (folder / "b.mp4").write_bytes(b"c")
-        os.utime(folder / "b.mp4", ns=(1, 1))
-        assert listed(folder).sources[0].video_id != listed(folder).sources[1].video_id
-        assert reads.count("b.mp4") == 2
-        assert reads.count("a.MKV") == 1
-
-    def test_rehash_believes_no_stamp(self, folder: Path, reads: list[str]) -> None:
-        before = listed(folder).sources[0]
-        stamp = (folder / "b.mp4").stat()
-        (folder / "b.mp4").write_bytes(b"c")
-        os.utime(folder / "b.mp4", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-        assert listed(folder).sources[0].video_id == before.video_id, "the stamp says unchanged"
-        fresh = listed(folder, rehash=True).sources[0]
-        assert fresh.video_id != before.video_id
-        assert listed(folder).sources[0].video_id == fresh.video_id, "and it is remembered"
-
-    def test_a_damaged_cache_is_named(self, folder: Path, tmp_path: Path) -> None:
-        (tmp_path / "cache").mkdir()
-        (tmp_path / "cache" / "sources.parquet").write_bytes(b"nonsense")
-        with pytest.raises(UserError, match=r"sources\.parquet cannot be read"):
-            listed(folder)
 
 
 def test_a_listing_is_stored_and_read_back(folder: Path, tmp_path: Path) -> None:

@@ -1,54 +1,30 @@
-"""Remote inputs: fetched into the cache of this machine, and named by their bytes.
+"""Fetching: remote inputs come into the cache of this machine, and are named by their bytes.
 
 A film is fetched once to be named, by as many downloads at once as the recipe allows, and again by
-the worker that needs it where the cache (`corpus.remote`) no longer has it. The cache is bounded,
+the worker that needs it where the cache (`corpus.cache`) no longer has it. One whose manifest tells
+its SHA-256 has its name by that, and is fetched by workers alone. The cache is bounded,
 so a run needs no more room for films than that and what is being fetched.
 """
 
 import errno
 import os
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
-from fsspec.utils import glob_translate
-
+from corpus.cache import copy_path, is_copied, trim_cache, unfinished
 from corpus.errors import UserError
 from corpus.ids import ID_LENGTH, sha256_file
-from corpus.remote import RemoteStore, copy_path, is_copied, trim_cache, unfinished
+from corpus.remote import RemoteStore
 from pipeline.faults import systemic
-from pipeline.inputs.addresses import WEB, Refused, RemoteConfig, check_uri, opened
+from pipeline.inputs.addresses import WEB, Refused, RemoteConfig, TooSlow, check_uri, opened
+from pipeline.inputs.uris import stored
 
 WAIT, FACTOR = 0.5, 4.0  # seconds before the second try; how much longer before each next
 NOT_MODIFIED = 304
 Got = TypeVar("Got")
-
-
-_SECRET = re.compile(
-    r"x-amz-.*|x-goog-.*|signature|expires|key-pair-id|policy|awsaccesskeyid|googleaccessid"
-    r"|sig|se|sp|sv|sr|st|spr|ske|sks|skt|skv|skoid|sktid|token|access_token|auth",
-    re.IGNORECASE,
-)
-
-
-def stored(uri: str) -> str:
-    """A URI as it may be stored and shown: without user, password and signature."""
-    if not is_remote(uri):
-        return uri
-    parts = urlsplit(uri)
-    plain = [
-        pair for pair in parts.query.split("&") if not _SECRET.fullmatch(pair.partition("=")[0])
-    ]
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=host, query="&".join(plain)))
-
-
-def is_remote(uri: str) -> bool:
-    return "://" in uri and urlsplit(uri).scheme != "file"
 
 
 @dataclass(frozen=True)
@@ -66,6 +42,18 @@ class Known:
     sha256: str
 
 
+class NotAsNamed(UserError):
+    """A file that is not what it was listed as: it was replaced, or its manifest is wrong.
+
+    Attributes:
+        reason: ``sha256``, or why it is refused (`addresses.Refused`).
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Fetcher:
     """Fetches what a policy allows. Small and without state: every worker has one."""
@@ -80,16 +68,19 @@ class Fetcher:
 
         Raises:
             OSError: it cannot be had now.
-            UserError: it is not there any more, or has other bytes now.
+            NotAsNamed: it is not there, or has other bytes.
         """
         copy = copy_path(name[:ID_LENGTH], uri)
         if not is_copied(copy):
             try:
                 found = self.look(uri)
             except Refused as error:
-                raise UserError(f"{stored(uri)} cannot be fetched again: {error}") from error
+                raise NotAsNamed(
+                    error.reason, f"{stored(uri)} cannot be fetched: {error}"
+                ) from error
             if not found.sha256.startswith(name):
-                raise UserError(f"{stored(uri)} was replaced while it was worked on: run again")
+                other = f"the SHA-256 of its bytes is {found.sha256}, not {name}"
+                raise NotAsNamed("sha256", f"{stored(uri)} is not what was listed: {other}")
         return str(copy)
 
     def look(self, uri: str, known: Known | None = None) -> Known:
@@ -106,7 +97,7 @@ class Fetcher:
             try:
                 return get()
             except OSError as error:
-                if systemic(error):
+                if systemic(error) or isinstance(error, TooSlow):
                     raise
                 time.sleep(WAIT * FACTOR**number)
         return get()
@@ -132,7 +123,7 @@ def _from_web(uri: str, known: Known | None, place: Path, config: RemoteConfig) 
     with opened(uri, config, known.version if known else None) as answer, place.open("wb") as file:
         if answer.status == NOT_MODIFIED:
             if known is None:
-                raise OSError(f"{uri}: the server says 304 to who has nothing")
+                raise OSError(f"{stored(uri)}: the server says 304 to who has nothing")
             return None
         size = answer.save(file)
         _keep(file)
@@ -152,7 +143,7 @@ def _from_store(uri: str, known: Known | None, place: Path, config: RemoteConfig
     store.save("", place)
     with place.open("rb") as file:
         if os.fstat(file.fileno()).st_size != stat.size:
-            raise OSError(errno.EIO, "it changed while it was fetched", uri)
+            raise OSError(errno.EIO, "it changed while it was fetched", stored(uri))
         _keep(file)
     return Known(stat.size, stat.modified, stat.version, "")
 
@@ -161,22 +152,3 @@ def _keep(file: IO[bytes]) -> None:
     """A copy is believed by its name alone, so it must survive a power cut whole."""
     file.flush()
     os.fsync(file.fileno())
-
-
-def matcher(pattern: str) -> Callable[[str], bool]:
-    """Whether a relative name fits a glob: ``*`` and ``?`` within a folder, ``**`` across them."""
-    fits = re.compile(glob_translate(pattern)).match
-    return lambda name: fits(name) is not None
-
-
-def split_glob(text: str) -> tuple[str, str]:
-    """A path or URI with a glob: the folder that holds all it can name, and the pattern below."""
-    parts = text.split("/")
-    first = next(index for index, part in enumerate(parts) if is_glob(part))
-    return "/".join(parts[:first]) or ("/" if text.startswith("/") else "."), "/".join(
-        parts[first:]
-    )
-
-
-def is_glob(text: str) -> bool:
-    return any(mark in text for mark in "*?[")
