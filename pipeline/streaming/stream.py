@@ -22,17 +22,18 @@ from ray.data import ActorPoolStrategy, DataContext
 from corpus.store import Folder, store_at
 from pipeline.cluster.connect import measured
 from pipeline.cluster.joining import is_client
-from pipeline.cluster.nodes import SeeingWorker, leave_sign
+from pipeline.cluster.nodes import SeeingCrew, leave_sign
 from pipeline.cluster.room import all_fit
 from pipeline.faults import RunError, read_fatal
 from pipeline.ledger.leash import Leash
 from pipeline.ledger.tables import Table
 from pipeline.plan import Cluster
 from pipeline.streaming.queue import Backlog, taken
-from pipeline.streaming.worker import Job, Worker
+from pipeline.streaming.worker import Crew, Job
 from pipeline.telemetry.events import Event
 from stages.stage import Stage
 
+LIGHT = 0.25  # of a CPU
 BLOCK_BYTES = 16 * 1024  # a few records
 MAX_SOURCE_BLOCKS = 1000  # the driver keeps a reference per block
 POLL_SECONDS = 0.25
@@ -143,9 +144,10 @@ def _dataset(
 ) -> ray.data.Dataset:
     """Ray Data restarts actors that died, and repeats their tasks, without limit by default; what
     kills a worker twice is quarantined (`pipeline.streaming.worker`), so this comes to an end."""
-    worker, place = (SeeingWorker, (store_at(notes),)) if cluster.sizes else (Worker, ())
+    store = store_at(notes)
+    crew, place = (SeeingCrew, (store,)) if cluster.sizes else (Crew, ())
     if cluster.sizes:
-        leave_sign(store_at(notes))
+        leave_sign(store)
     orders = waiting.orders(math.ceil(len(waiting) / MAX_SOURCE_BLOCKS))
     data: ray.data.Dataset = ray.data.from_arrow(orders)
     # Records come out of their files as fast as they are worked on: the store holds no backlog.
@@ -153,19 +155,22 @@ def _dataset(
     data = data.map_batches(
         read, batch_size=None, batch_format="pyarrow", num_cpus=0, fn_args=(waiting.store,)
     )
-    for link in links:
-        need = link.stage.resources
-        job = Job(
-            link.stage,
-            link.position,
-            link.table,
-            store_at(notes).at(link.stage.name),
-            report,
-            leash,
-        )
+    for together in crews(links):
+        jobs = [
+            Job(
+                one.stage,
+                one.position,
+                one.table,
+                store.at(one.stage.name),
+                report,
+                leash,
+            )
+            for one in together
+        ]
+        need = together[0].stage.resources
         data = data.map_batches(
-            worker,
-            fn_constructor_args=(job, *place),
+            crew,
+            fn_constructor_args=(jobs, *place),
             batch_size=need.batch if need.gpus else None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
@@ -176,6 +181,20 @@ def _dataset(
             memory=need.memory or None,
         )
     return data
+
+
+def crews(links: Sequence[Link]) -> list[list[Link]]:
+    """Stages that share a process: a light one rides along with the one ahead of it, unless that
+    holds a GPU, which should not wait for it."""
+    found: list[list[Link]] = []
+    for link in links:
+        need = link.stage.resources
+        light = need.cpus <= LIGHT and not need.gpus and not need.memory
+        if found and light and not found[-1][0].stage.resources.gpus:
+            found[-1].append(link)
+        else:
+            found.append([link])
+    return found
 
 
 def _quiet() -> None:

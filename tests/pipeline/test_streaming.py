@@ -11,12 +11,14 @@ import pytest
 from pipeline.faults import RunError
 from pipeline.ledger.leash import wait_for_workers
 from pipeline.ledger.shelf import Shelf
-from pipeline.plan import Cluster, Plan
+from pipeline.plan import Cluster, Plan, make_plan
+from pipeline.recipe import load_recipe
 from pipeline.runner import run
 from pipeline.streaming import stream
-from pipeline.streaming.stream import Link
+from pipeline.streaming.stream import Link, crews
 from pipeline.telemetry.events import Event, EventLog
 from pipeline.telemetry.progress import PlainView
+from stages.stage import Resources
 
 WORDS = 4  # position of the stage that stands for captions
 Span = tuple[float, float]
@@ -39,6 +41,38 @@ def told(events: Iterable[Event], stage: str) -> int:
     return sum(
         one["computed"] for one in events if one["event"] == "batch" and one["stage"] == stage
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            [],
+            "probe | shots | clips | quality filters | segments | "
+            "captions scores verdicts | latents",
+        ),
+        (
+            ["captions.backend=given"],
+            "probe | shots | clips | quality filters | segments captions scores verdicts | latents",
+        ),
+    ],
+)
+def test_light_stages_ride_along(tmp_path: Path, settings: list[str], expected: str) -> None:
+    plan = make_plan(load_recipe("real", settings), tmp_path / "corpus")
+    links = [Link(at, stage, plan.tables[at]) for at, stage in enumerate(plan.stages)]
+    names = [" ".join(link.stage.name for link in crew) for crew in crews(links)]
+    assert " | ".join(names) == expected
+
+
+def test_nothing_rides_on_a_gpu(
+    make_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan()
+    needs = [Resources(gpus=1.0), Resources(cpus=0.25), Resources(cpus=0.25), Resources(cpus=0.5)]
+    for stage, need in zip(plan.stages, needs, strict=False):
+        monkeypatch.setattr(type(stage), "resources", need)
+    links = [Link(at, plan.stages[at], plan.tables[at]) for at in range(len(needs))]
+    assert [len(crew) for crew in crews(links)] == [1, 2, 1]
 
 
 class TestStuck:
