@@ -1,4 +1,4 @@
-"""The streaming execution: one Ray Data pipeline of actor pools over neighbouring stages.
+"""The streaming execution: one Ray Data pipeline of actor pools, one per crew (`pipeline.crews`).
 
 All stages of a phase work at once: while clips of one video are cut, clips of another are
 captioned. Records are small (references, never frames), and so are blocks: the clips of one long
@@ -24,6 +24,7 @@ from pipeline.cluster.connect import measured
 from pipeline.cluster.joining import is_client
 from pipeline.cluster.nodes import SeeingCrew, leave_sign
 from pipeline.cluster.room import all_fit
+from pipeline.crews import crews, need, needs
 from pipeline.faults import RunError, read_fatal
 from pipeline.ledger.leash import Leash
 from pipeline.ledger.tables import Table
@@ -33,7 +34,6 @@ from pipeline.streaming.worker import Crew, Job
 from pipeline.telemetry.events import Event
 from stages.stage import Stage
 
-LIGHT = 0.25  # of a CPU
 BLOCK_BYTES = 16 * 1024  # a few records
 MAX_SOURCE_BLOCKS = 1000  # the driver keeps a reference per block
 POLL_SECONDS = 0.25
@@ -155,46 +155,26 @@ def _dataset(
     data = data.map_batches(
         read, batch_size=None, batch_format="pyarrow", num_cpus=0, fn_args=(waiting.store,)
     )
-    for together in crews(links):
+    for part in crews([link.stage for link in links]):
+        together = [links[at] for at in part]
         jobs = [
-            Job(
-                one.stage,
-                one.position,
-                one.table,
-                store.at(one.stage.name),
-                report,
-                leash,
-            )
+            Job(one.stage, one.position, one.table, store.at(one.stage.name), report, leash)
             for one in together
         ]
-        need = together[0].stage.resources
+        wanted = need([one.stage for one in together])
         data = data.map_batches(
             crew,
             fn_constructor_args=(jobs, *place),
-            batch_size=need.batch if need.gpus else None,
+            batch_size=wanted.batch if wanted.gpus else None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
-                min_size=1, max_size=max(1, min(need.max_workers, cluster.workers))
+                min_size=1, max_size=max(1, min(wanted.max_workers, cluster.workers))
             ),
-            num_cpus=need.cpus,
-            num_gpus=need.gpus,
-            memory=need.memory or None,
+            num_cpus=wanted.cpus,
+            num_gpus=wanted.gpus,
+            memory=wanted.memory or None,
         )
     return data
-
-
-def crews(links: Sequence[Link]) -> list[list[Link]]:
-    """Stages that share a process: a light one rides along with the one ahead of it, unless that
-    holds a GPU, which should not wait for it."""
-    found: list[list[Link]] = []
-    for link in links:
-        need = link.stage.resources
-        light = need.cpus <= LIGHT and not need.gpus and not need.memory
-        if found and light and not found[-1][0].stage.resources.gpus:
-            found[-1].append(link)
-        else:
-            found.append([link])
-    return found
 
 
 def _quiet() -> None:
@@ -217,7 +197,7 @@ def _until_stuck(
 ) -> Callable[[list[Event]], None]:
     """``on_events`` that raises a RunError when nothing was told for long, and the machines that
     are left have no room for all stages: Ray would wait for ever, and print nothing."""
-    needs = [link.stage.resources for link in links]
+    wanted = needs([link.stage for link in links])
     heard = looked = time.monotonic()
 
     def told(events: list[Event]) -> None:
@@ -229,7 +209,7 @@ def _until_stuck(
         if now - heard < STUCK_SECONDS or now - looked < LOOK_SECONDS:
             return
         looked, left = now, measured(foreign=True)
-        if not all_fit(needs, left.sizes):
+        if not all_fit(wanted, left.sizes):
             raise RunError(
                 f"nothing happened for {STUCK_SECONDS:.0f} s: machines were lost, and the "
                 f"{left.cpus:g} CPUs and {left.gpus:g} GPUs that are left have no room for all "

@@ -11,14 +11,12 @@ import pytest
 from pipeline.faults import RunError
 from pipeline.ledger.leash import wait_for_workers
 from pipeline.ledger.shelf import Shelf
-from pipeline.plan import Cluster, Plan, make_plan
-from pipeline.recipe import load_recipe
+from pipeline.plan import Cluster, Plan
 from pipeline.runner import run
 from pipeline.streaming import stream
-from pipeline.streaming.stream import Link, crews
+from pipeline.streaming.stream import Link
 from pipeline.telemetry.events import Event, EventLog
 from pipeline.telemetry.progress import PlainView
-from stages.stage import Resources
 
 WORDS = 4  # position of the stage that stands for captions
 Span = tuple[float, float]
@@ -43,45 +41,13 @@ def told(events: Iterable[Event], stage: str) -> int:
     )
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        (
-            [],
-            "probe | shots | clips | quality filters | segments | "
-            "captions scores verdicts | latents",
-        ),
-        (
-            ["captions.backend=given"],
-            "probe | shots | clips | quality filters | segments captions scores verdicts | latents",
-        ),
-    ],
-)
-def test_light_stages_ride_along(tmp_path: Path, settings: list[str], expected: str) -> None:
-    plan = make_plan(load_recipe("real", settings), tmp_path / "corpus")
-    links = [Link(at, stage, plan.tables[at]) for at, stage in enumerate(plan.stages)]
-    names = [" ".join(link.stage.name for link in crew) for crew in crews(links)]
-    assert " | ".join(names) == expected
-
-
-def test_nothing_rides_on_a_gpu(
-    make_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plan = make_plan()
-    needs = [Resources(gpus=1.0), Resources(cpus=0.25), Resources(cpus=0.25), Resources(cpus=0.5)]
-    for stage, need in zip(plan.stages, needs, strict=False):
-        monkeypatch.setattr(type(stage), "resources", need)
-    links = [Link(at, plan.stages[at], plan.tables[at]) for at in range(len(needs))]
-    assert [len(crew) for crew in crews(links)] == [1, 2, 1]
-
-
 class TestStuck:
     @pytest.fixture
     def told(
         self, make_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
     ) -> Callable[[list[Event]], None]:
-        """Of six stages of a CPU each, after two of three machines were lost."""
-        left = Cluster(4, 0, 4, ((4.0, 0.0),))
+        """Of two crews of a CPU each, after two of three machines were lost."""
+        left = Cluster(1, 0, 1, ((1.0, 0.0),))
         monkeypatch.setattr(stream, "measured", lambda foreign: left)
         monkeypatch.setattr(stream, "LOOK_SECONDS", 0.0)
         plan = make_plan()
@@ -93,7 +59,7 @@ class TestStuck:
     ) -> None:
         told([])
         monkeypatch.setattr(stream, "STUCK_SECONDS", 0.0)
-        with pytest.raises(RunError, match="the 4 CPUs and 0 GPUs that are left have no room"):
+        with pytest.raises(RunError, match="the 1 CPUs and 0 GPUs that are left have no room"):
             told([])
 
     def test_what_goes_on_or_has_room_is_left_alone(
@@ -103,7 +69,7 @@ class TestStuck:
         for _ in range(4):
             time.sleep(0.02)
             told([{"event": "batch"}])
-        monkeypatch.setattr(stream, "measured", lambda foreign: Cluster(6, 0, 6, ((6.0, 0.0),)))
+        monkeypatch.setattr(stream, "measured", lambda foreign: Cluster(2, 0, 2, ((2.0, 0.0),)))
         time.sleep(0.06)
         told([])
 
