@@ -2,7 +2,8 @@
 
 Stages of one unit ask for a record one after the other. In one process a batch goes through all of
 them; with a pool for each, every stage would start its own processes and every record would be sent
-between them. A stage with a GPU has a pool of its own, since the GPU should not wait for others.
+between them. A stage with a GPU has a pool of its own, since the GPU should not wait for others,
+and so has one that bounds its pool: the others should not be bound by it.
 """
 
 from collections.abc import Sequence
@@ -34,9 +35,13 @@ def need(crew: Sequence[Stage]) -> Resources:
         gpus=max(one.gpus for one in each),
         memory=sum(one.memory for one in each),
         batch=each[0].batch,
-        max_workers=min(one.max_workers for one in each),
+        max_workers=each[0].max_workers,
     )
 
 
 def _share(one: Stage, other: Stage) -> bool:
-    return one.unit == other.unit and not (one.resources.gpus or other.resources.gpus)
+    return one.unit == other.unit and not _alone(one.resources) and not _alone(other.resources)
+
+
+def _alone(need: Resources) -> bool:
+    return bool(need.gpus) or need.max_workers < Resources.max_workers
