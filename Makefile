@@ -5,6 +5,7 @@ STAMP := .venv/.installed
 FOLDERS := corpus worlds stages vlm_prompts training pipeline tests benchmarks
 DEMO ?= demo
 INPUT ?=
+JOBS ?= 2
 UV := uv==0.13.8
 
 .PHONY: setup fix check test test-slow demo bench bench-pipeline fuzz chaos lock clean help
@@ -31,8 +32,9 @@ check: setup     ## format, lint and types
 	$(BIN)/ruff check $(FOLDERS)
 	$(BIN)/mypy
 
-test: setup      ## the tests: unit, property and end to end
-	$(BIN)/python -m pytest -m "not slow and not gpu and not vllm and not browser"
+test: setup      ## the tests: unit, property and end to end; JOBS=2 files at a time
+	$(BIN)/python -m pytest -m "not slow and not gpu and not vllm and not browser" \
+		-n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test-slow: setup ## the longer tests
 	$(BIN)/python -m pytest -m "slow and not gpu and not vllm and not browser"

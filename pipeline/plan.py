@@ -9,6 +9,7 @@ from corpus.errors import UserError
 from corpus.layout import Layout
 from corpus.store import store_at
 from pipeline.cluster.room import all_fit
+from pipeline.crews import needs
 from pipeline.inputs.fetching import Fetcher
 from pipeline.ledger.tables import Table
 from pipeline.recipe import Recipe, make_corpus_stages, make_stages
@@ -85,7 +86,7 @@ def phases(stages: Sequence[Stage], cluster: Cluster) -> list[range]:
                 f"there are {cluster.cpus:g} and {cluster.gpus:g}"
                 f"{_largest(sizes)}: run on a larger machine or ask for less in the recipe"
             )
-        together = [one.resources for one in stages[start : position + 1]]
+        together = needs(stages[start : position + 1])
         if len(together) > 1 and not all_fit(together, sizes):
             found.append(range(start, position))
             start = position

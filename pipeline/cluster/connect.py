@@ -20,6 +20,7 @@ from ray._private.state import state
 
 from pipeline.cluster.joining import LOCAL, find_address, is_client, joined
 from pipeline.cluster.signals import interrupts_later
+from pipeline.crews import needs
 from pipeline.plan import Cluster
 from stages.stage import Stage
 
@@ -46,7 +47,7 @@ def connected(
     What a local Ray says on stderr goes to the file ``log``, or to the screen when ``verbose``.
     The logs of its processes go when it ends, unless `KEEP` names a folder for them.
 
-    A local Ray gets logical CPUs for the sum of all stages' minima and the cores on top: with
+    A local Ray gets logical CPUs for the sum of all crews' minima and the cores on top: with
     fewer, pools that wait for each other never move a row, and print nothing.
     """
     if ray.is_initialized():
@@ -62,7 +63,7 @@ def connected(
             yield measured(foreign=True)
         return
     cores = usable_cores()
-    minima = sum(stage.resources.cpus for stage in stages)
+    minima = sum(need.cpus for need in needs(stages))
     cpus = math.ceil(minima) + cores - 1
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with nullcontext() if verbose else _stderr_to(log), _temporary() as temporary:

@@ -18,7 +18,7 @@ from corpus.errors import UserError
 from corpus.store import Store
 from pipeline.faults import RunError
 from pipeline.plan import Plan
-from pipeline.streaming.worker import Job, Worker
+from pipeline.streaming.worker import Crew, Job
 from stages.stage import Record
 
 MOST_INPUTS = 16  # that every node looks for
@@ -81,21 +81,21 @@ def check_nodes(plan: Plan, place: Store, records: Sequence[Record]) -> list[str
 
 
 def leave_sign(notes: Store) -> None:
-    """A file by which a `SeeingWorker` knows the corpus."""
+    """A file by which a `SeeingCrew` knows the corpus."""
     notes.touch(SIGN)
 
 
-class SeeingWorker(Worker):
-    """A worker that first looks for the corpus: a machine may join after `check_nodes`, and would
+class SeeingCrew(Crew):
+    """A crew that first looks for the corpus: a machine may join after `check_nodes`, and would
     make a folder of that name on its own disk."""
 
-    def __init__(self, job: Job, notes: Store) -> None:
+    def __init__(self, jobs: Sequence[Job], notes: Store) -> None:
         if not _appears(notes, SIGN):
             raise RunError(
                 f"a worker on {socket.gethostname()} does not see the corpus: {notes.place(SIGN)} "
                 "is missing there; give that machine the same storage, and run again"
             )
-        super().__init__(job)
+        super().__init__(jobs)
 
 
 def _ask(node: str, look: Look) -> Any:

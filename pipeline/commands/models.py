@@ -10,6 +10,11 @@ from rich.console import Console
 from corpus.errors import UserError
 from pipeline.commands.terminal import Set, say
 
+Guidance = Annotated[
+    float | None, typer.Option(help="Weight of the text; by default the run's own.")
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="Solver steps; by default the run's own.")]
+
 
 def train(
     config: Annotated[
@@ -61,12 +66,8 @@ def generate(
         typer.Option(metavar="SECONDS:TEXT", help="Words put in at a moment; may be repeated."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of text sampling and noise.")] = 0,
-    guidance: Annotated[
-        float | None, typer.Option(help="Weight of the text; by default the run's own.")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Solver steps; by default the run's own.")
-    ] = None,
+    guidance: Guidance = None,
+    steps: Steps = None,
 ) -> None:
     """Generate a film: the model writes what happens next, then draws it. Runs on the CPU.
 
@@ -98,12 +99,8 @@ def evaluate(
         typer.Option(min=1, help="How many are judged; by default as many as in the demo."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the instructions and all sampling.")] = 0,
-    guidance: Annotated[
-        float | None, typer.Option(help="Weight of the text; by default the run's own.")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Solver steps; by default the run's own.")
-    ] = None,
+    guidance: Guidance = None,
+    steps: Steps = None,
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""The streaming execution: one Ray Data pipeline of actor pools over neighbouring stages.
+"""The streaming execution: one Ray Data pipeline of actor pools, one per crew (`pipeline.crews`).
 
 All stages of a phase work at once: while clips of one video are cut, clips of another are
 captioned. Records are small (references, never frames), and so are blocks: the clips of one long
@@ -22,14 +22,15 @@ from ray.data import ActorPoolStrategy, DataContext
 from corpus.store import Folder, store_at
 from pipeline.cluster.connect import measured
 from pipeline.cluster.joining import is_client
-from pipeline.cluster.nodes import SeeingWorker, leave_sign
+from pipeline.cluster.nodes import SeeingCrew, leave_sign
 from pipeline.cluster.room import all_fit
+from pipeline.crews import crews, need, needs
 from pipeline.faults import RunError, read_fatal
 from pipeline.ledger.leash import Leash
 from pipeline.ledger.tables import Table
 from pipeline.plan import Cluster
 from pipeline.streaming.queue import Backlog, taken
-from pipeline.streaming.worker import Job, Worker
+from pipeline.streaming.worker import Crew, Job
 from pipeline.telemetry.events import Event
 from stages.stage import Stage
 
@@ -143,9 +144,10 @@ def _dataset(
 ) -> ray.data.Dataset:
     """Ray Data restarts actors that died, and repeats their tasks, without limit by default; what
     kills a worker twice is quarantined (`pipeline.streaming.worker`), so this comes to an end."""
-    worker, place = (SeeingWorker, (store_at(notes),)) if cluster.sizes else (Worker, ())
+    store = store_at(notes)
+    crew, place = (SeeingCrew, (store,)) if cluster.sizes else (Crew, ())
     if cluster.sizes:
-        leave_sign(store_at(notes))
+        leave_sign(store)
     orders = waiting.orders(math.ceil(len(waiting) / MAX_SOURCE_BLOCKS))
     data: ray.data.Dataset = ray.data.from_arrow(orders)
     # Records come out of their files as fast as they are worked on: the store holds no backlog.
@@ -153,27 +155,24 @@ def _dataset(
     data = data.map_batches(
         read, batch_size=None, batch_format="pyarrow", num_cpus=0, fn_args=(waiting.store,)
     )
-    for link in links:
-        need = link.stage.resources
-        job = Job(
-            link.stage,
-            link.position,
-            link.table,
-            store_at(notes).at(link.stage.name),
-            report,
-            leash,
-        )
+    for part in crews([link.stage for link in links]):
+        together = [links[at] for at in part]
+        jobs = [
+            Job(one.stage, one.position, one.table, store.at(one.stage.name), report, leash)
+            for one in together
+        ]
+        wanted = need([one.stage for one in together])
         data = data.map_batches(
-            worker,
-            fn_constructor_args=(job, *place),
-            batch_size=need.batch if need.gpus or need.patient else None,
+            crew,
+            fn_constructor_args=(jobs, *place),
+            batch_size=wanted.batch if wanted.gpus or wanted.patient else None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
-                min_size=1, max_size=max(1, min(need.max_workers, cluster.workers))
+                min_size=1, max_size=max(1, min(wanted.max_workers, cluster.workers))
             ),
-            num_cpus=need.cpus,
-            num_gpus=need.gpus,
-            memory=need.memory or None,
+            num_cpus=wanted.cpus,
+            num_gpus=wanted.gpus,
+            memory=wanted.memory or None,
         )
     return data
 
@@ -198,7 +197,7 @@ def _until_stuck(
 ) -> Callable[[list[Event]], None]:
     """``on_events`` that raises a RunError when nothing was told for long, and the machines that
     are left have no room for all stages: Ray would wait for ever, and print nothing."""
-    needs = [link.stage.resources for link in links]
+    wanted = needs([link.stage for link in links])
     heard = looked = time.monotonic()
 
     def told(events: list[Event]) -> None:
@@ -210,7 +209,7 @@ def _until_stuck(
         if now - heard < STUCK_SECONDS or now - looked < LOOK_SECONDS:
             return
         looked, left = now, measured(foreign=True)
-        if not all_fit(needs, left.sizes):
+        if not all_fit(wanted, left.sizes):
             raise RunError(
                 f"nothing happened for {STUCK_SECONDS:.0f} s: machines were lost, and the "
                 f"{left.cpus:g} CPUs and {left.gpus:g} GPUs that are left have no room for all "

@@ -20,6 +20,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -62,6 +63,22 @@ class Job:
     notes: Folder
     report: Callable[[Event], None]
     leash: Leash | None = None
+
+
+class Crew:
+    """Workers of neighbouring stages in one process: a batch goes through them one after the other.
+
+    Starting a process takes longer than most light stages will work in it.
+    """
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._workers = [Worker(job) for job in jobs]
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        batches: Iterator[pa.Table] = iter([batch])
+        for worker in self._workers:
+            batches = chain.from_iterable(map(worker, batches))
+        yield from batches
 
 
 class Worker:

@@ -126,7 +126,7 @@ def local_ray() -> Iterator[None]:
 
     ray.init(
         address="local",  # not that of a cluster which runs beside the tests
-        num_cpus=10,
+        num_cpus=4,
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,

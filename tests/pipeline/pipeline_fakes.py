@@ -48,7 +48,7 @@ class _Fake(Stage[FakeConfig]):
 
     @property
     def resources(self) -> Resources:
-        return Resources(batch=self.config.batch, max_workers=2)
+        return Resources(batch=self.config.batch)
 
     def note(self, text: str) -> None:
         if self.config.log:

@@ -21,7 +21,7 @@ from corpus.video import ffmpeg
 from pipeline.ledger.status import read_status
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 2.0  # without a picture, at the first try
+SECONDS = 3.0  # without a picture, at the first try
 GREEDY = "import time; time.sleep(0.3); x = bytearray(64 << 30)"  # waits until it has its limit
 # A try is one line in the log; films called ``once-`` are bad at the first try only.
 DECODER = """#!/bin/sh
@@ -36,8 +36,8 @@ for name in $(cat {bad}); do
       *abort) kill -ABRT $$ ;;
       *hang) exec sleep 600 ;;
       *babble) while :; do echo "damage, damage" >&2; done ;;
-      *spin) exec {python} -I -c 'while True: pass' ;;
-      *greedy) exec {python} -I -c '{greedy}' ;;
+      *spin) exec {python} -I -S -c 'while True: pass' ;;
+      *greedy) exec {python} -I -S -c '{greedy}' ;;
     esac ;;
   esac
 done

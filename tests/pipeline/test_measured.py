@@ -43,8 +43,9 @@ def test_what_the_autoscaler_may_start_counts(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_plan_is_split_where_machines_and_not_sums_are_short() -> None:
-    stages: Any = [SimpleNamespace(name=name, resources=Resources(cpus=2)) for name in "abc"]
-    assert phases(stages, Cluster(6, 0, 6)) == [range(0, 3)]
-    assert phases(stages, Cluster(6, 0, 6, ((3, 0), (3, 0)))) == [range(0, 2), range(2, 3)]
-    with pytest.raises(UserError, match=r"on 3 machines .at most 1 and 0 on one"):
-        phases(stages, Cluster(3, 0, 3, ((1, 0),) * 3))
+    need = Resources(cpus=2, gpus=0.1)  # so that each has a pool of its own
+    stages: Any = [SimpleNamespace(name=name, unit="clip", resources=need) for name in "abc"]
+    assert phases(stages, Cluster(6, 1, 6)) == [range(0, 3)]
+    assert phases(stages, Cluster(6, 2, 6, ((3, 1), (3, 1)))) == [range(0, 2), range(2, 3)]
+    with pytest.raises(UserError, match=r"on 3 machines .at most 1 and 1 on one"):
+        phases(stages, Cluster(3, 3, 3, ((1, 1),) * 3))

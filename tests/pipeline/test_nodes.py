@@ -9,7 +9,7 @@ from pipeline.cluster import nodes
 from pipeline.cluster.nodes import (
     MOST_INPUTS,
     Look,
-    SeeingWorker,
+    SeeingCrew,
     _looked,
     _some_inputs,
     leave_sign,
@@ -70,8 +70,7 @@ def test_some_inputs_are_spread_over_all_and_remote_ones_left_to_the_stages() ->
 def test_a_worker_that_comes_late_makes_no_folder_of_its_own(tmp_path: Path) -> None:
     notes = LocalStore(tmp_path / "notes")
     with pytest.raises(RunError, match=r"does not see the corpus: .*here is missing"):
-        SeeingWorker(None, notes)  # type: ignore[arg-type]
+        SeeingCrew([], notes)
     assert not notes.root.exists()
     leave_sign(notes)
-    with pytest.raises(AttributeError):  # past the look: there is no job to open
-        SeeingWorker(None, notes)  # type: ignore[arg-type]
+    SeeingCrew([], notes)

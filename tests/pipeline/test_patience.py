@@ -22,7 +22,7 @@ class Recorder:
 
 
 class Stage:
-    name = "x"
+    name, unit = "x", "clip"
 
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
@@ -52,5 +52,5 @@ def test_a_stage_waits_for_its_batch_where_it_says_so(
     recorder = Recorder()
     monkeypatch.setattr(stream.ray.data, "from_arrow", lambda _: recorder)
     link = stream.Link(0, Stage(resources), None)  # type: ignore[arg-type]
-    stream._dataset([link], Waiting(), Cluster(4, 1, 4), tmp_path, None)  # type: ignore[arg-type]
+    stream._dataset([link], Waiting(), Cluster(4, 1, 4), tmp_path, None, None)  # type: ignore[arg-type]
     assert recorder.asked[-1]["batch_size"] == batch

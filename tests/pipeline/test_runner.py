@@ -316,10 +316,9 @@ def test_what_killed_runs_left_is_cleared_away(
 
 
 def test_phases_split_where_the_cluster_is_too_small(make_plan: MakePlan) -> None:
-    stages = make_plan().stages  # six of one CPU each
-    assert phases(stages, Cluster(6, 0, 4)) == [range(0, 6)]
-    assert phases(stages, Cluster(4, 0, 4)) == [range(0, 4), range(4, 6)]
-    assert phases(stages, Cluster(1, 0, 1)) == [range(i, i + 1) for i in range(6)]
+    stages = make_plan().stages  # three of films and three of clips, a CPU each
+    assert phases(stages, Cluster(2, 0, 4)) == [range(0, 6)]
+    assert phases(stages, Cluster(1, 0, 1)) == [range(0, 3), range(3, 6)]
 
 
 def test_a_stage_too_large_for_the_cluster_is_an_error_before_the_start(

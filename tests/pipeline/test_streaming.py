@@ -46,8 +46,8 @@ class TestStuck:
     def told(
         self, make_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
     ) -> Callable[[list[Event]], None]:
-        """Of six stages of a CPU each, after two of three machines were lost."""
-        left = Cluster(4, 0, 4, ((4.0, 0.0),))
+        """Of two crews of a CPU each, after two of three machines were lost."""
+        left = Cluster(1, 0, 1, ((1.0, 0.0),))
         monkeypatch.setattr(stream, "measured", lambda foreign: left)
         monkeypatch.setattr(stream, "LOOK_SECONDS", 0.0)
         plan = make_plan()
@@ -59,7 +59,7 @@ class TestStuck:
     ) -> None:
         told([])
         monkeypatch.setattr(stream, "STUCK_SECONDS", 0.0)
-        with pytest.raises(RunError, match="the 4 CPUs and 0 GPUs that are left have no room"):
+        with pytest.raises(RunError, match="the 1 CPUs and 0 GPUs that are left have no room"):
             told([])
 
     def test_what_goes_on_or_has_room_is_left_alone(
@@ -69,7 +69,7 @@ class TestStuck:
         for _ in range(4):
             time.sleep(0.02)
             told([{"event": "batch"}])
-        monkeypatch.setattr(stream, "measured", lambda foreign: Cluster(6, 0, 6, ((6.0, 0.0),)))
+        monkeypatch.setattr(stream, "measured", lambda foreign: Cluster(2, 0, 2, ((2.0, 0.0),)))
         time.sleep(0.06)
         told([])
 
