@@ -12,13 +12,16 @@ from corpus.corruption import Kind
 from corpus.errors import UserError
 from pipeline.calibration import language
 from pipeline.calibration.filters import ALL, UNPROPOSED, Filter, Values, both, find
-from pipeline.calibration.gather import judges, open_run, texts, trained_on
-from pipeline.calibration.injection import KINDS, Pair, inject, plan
+from pipeline.calibration.gather import Corpus, judges, open_run, texts, trained_on
+from pipeline.calibration.injection import KINDS, Pair, inject, plan, said
+from pipeline.calibration.language import Said
 from pipeline.calibration.statistics import Auroc, Step, curve, estimate
+from stages.stage import Record
 
 WORDS = "words alone"  # the yardstick among scores
 SILENT = "drop"  # damage that leaves nothing to judge
 HARD = 3  # examples of a kind
+OTHERS = 2000  # clips that words are learned from besides: as many as `scorer fit` takes
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Told:
     """One score.
 
     Attributes:
-        aurocs: by kind of damage, and over all of them, each kind with the same weight.
+        aurocs: by kind of damage, and of all pairs together.
         missing: share of true captions without it.
         steps: what thresholds keep, by kind and over all.
     """
@@ -118,9 +121,17 @@ def calibrate(
         )
         raise UserError(f"{place} has no accepted caption to damage: {why}")
     plans = plan(records, chosen, rate, seed)
+    if not plans:
+        told = sum(sum(map(bool, texts(record))) for record in records)
+        raise UserError(
+            f"no caption can be damaged: at rate {rate:g} {', '.join(chosen)} change none of "
+            f"{told} accepted captions: raise --rate or --clips, or ask for other kinds"
+        )
     pairs = list(inject(records, plans, judging))
     by_kind = _by_kind(pairs)
     scores = _scores(by_kind, seed)
+    if yardstick := _words(by_kind, _others(corpus, records, chosen, seed), seed):
+        scores.append(yardstick)
     filters = find(by_kind, {one.score: one.aurocs[ALL] for one in scores}, judging, keep)
     best = max(
         (one for one in scores if one.score not in UNPROPOSED | {WORDS}),
@@ -172,8 +183,6 @@ def _scores(by_kind: dict[str, list[Pair]], seed: int) -> list[Told]:
     for name in names:
         values = {kind: both(pairs, name) for kind, pairs in by_kind.items()}
         found.append(_told(name, values, by_kind, seed))
-    if yardstick := _words(by_kind, seed):
-        found.append(yardstick)
     return found
 
 
@@ -189,12 +198,22 @@ def _told(
     return Told(name, aurocs, float(np.isneginf(true).mean()), tuple(steps))
 
 
-def _words(by_kind: dict[str, list[Pair]], seed: int) -> Told | None:
+def _others(
+    corpus: Corpus, records: Sequence[Record], kinds: Sequence[Kind], seed: int
+) -> dict[str, list[Said]]:
+    """Damage to captions of films outside the sample, of those that a scorer learned from, too."""
+    sample = {record["video_id"] for record in records}
+    further = corpus.accepted(OTHERS, seed, without=sample)
+    found = said(further, plan(further, [kind for kind in kinds if kind != SILENT], 1.0, seed))
+    return {ALL: [one for each in found.values() for one in each], **found}
+
+
+def _words(by_kind: dict[str, list[Pair]], others: dict[str, list[Said]], seed: int) -> Told | None:
     """`language.alone`, fitted to each kind by itself."""
     values = {}
     for kind, pairs in by_kind.items():
-        texts = [pair.true.text for pair in pairs], [pair.damaged.text for pair in pairs]
-        told = language.alone(*texts, [pair.video for pair in pairs], seed)
+        judged = [Said(pair.video, pair.true.text, pair.damaged.text) for pair in pairs]
+        told = language.alone(judged, others.get(kind, ()), seed)
         if told is None:
             return None
         values[kind] = told

@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-Corpus = Annotated[
-    str, typer.Argument(help="Folder or URI that `tv2tv run` made.", show_default=False)
-]
+from pipeline.commands.terminal import Corpus, say
+
 scorer = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -92,7 +91,7 @@ def calibrate(
     console.print(page.filter_table(found))
     console.print()
     for text in (*page.notes(found), *places):
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(console, text)
 
 
 @scorer.command("fit")
@@ -124,18 +123,16 @@ def fit_scorer(
         override(settings, text)
     config = check(FitConfig, settings, "--set")
     console = Console()
-
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    made = fit(corpus, out, config=config, clips=clips, say=say)
+    made = fit(corpus, out, config=config, clips=clips, say=lambda text: say(console, text))
     say(
+        console,
         f"{made.folder}: learned from {made.pairs:,} captions of {made.videos:,} videos; "
-        f"{made.held_out:,} videos are held out"
+        f"{made.held_out:,} videos are held out",
     )
     say(
+        console,
         f'next: tv2tv calibrate {corpus} --set "scores.use=[rules, grounding]" '
-        f"--set scores.weights={made.folder} --set scores.grounding.input=montage"
+        f"--set scores.weights={made.folder} --set scores.grounding.input=montage",
     )
 
 

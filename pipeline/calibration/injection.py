@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from corpus.corruption import OPERATORS, Corruption, Kind, plan_corruptions
 from corpus.errors import UserError
 from pipeline.calibration.gather import Judges, texts
+from pipeline.calibration.language import Said
 from stages.comparisons import Crowd
 from stages.scores import Measured
 from stages.stage import Record
@@ -47,25 +48,27 @@ Plans = dict[Kind, dict[tuple[str, int], str]]
 def plan(records: Sequence[Record], kinds: Sequence[Kind], rate: float, seed: int) -> Plans:
     """Damaged texts by (clip, place), for each kind as if there were no other.
 
-    Kinds that can change nothing here are left out, where more than one is asked for.
-
-    Raises:
-        UserError: nothing can be damaged.
+    Kinds that change nothing here are left out.
     """
     clips = {record["clip_id"]: texts(record) for record in records}
     found: Plans = {}
-    why = "there are no accepted captions"
     for kind in kinds:
         try:
             planned = plan_corruptions([Corruption(kind=kind, rate=rate)], seed, clips)
-        except UserError as error:
-            why = str(error)
-        else:
-            if planned:
-                found[kind] = {place: text for place, (text, _) in planned.items()}
-    if not found:
-        raise UserError(f"no caption can be damaged: {why}")
+        except UserError:
+            continue  # no caption here can be damaged that way
+        if planned:
+            found[kind] = {place: text for place, (text, _) in planned.items()}
     return found
+
+
+def said(records: Sequence[Record], plans: Plans) -> dict[str, list[Said]]:
+    """What a plan changes, as words alone; nothing is scored."""
+    told = {record["clip_id"]: (record["video_id"], texts(record)) for record in records}
+    return {
+        kind: [Said(told[c][0], told[c][1][at], text) for (c, at), text in planned.items()]
+        for kind, planned in plans.items()
+    }
 
 
 def inject(records: Sequence[Record], plans: Plans, judges: Judges) -> Iterator[Pair]:

@@ -2,10 +2,12 @@
 
 The yardstick for every scorer that looks: logistic regression on the words and word pairs of a
 caption, told apart by kind of damage. A scorer that does no better may have learned how damaged
-sentences sound and nothing of what they show.
+sentences sound and nothing of what they show. It learns from all other films that it is given, not
+only from those of the sample: with a few films to go by it would look worse than it is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,24 +19,40 @@ from stages.measures.text_rules import words
 Values = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Said:
+    """A true text and what damage made of it, with the film that it is of."""
+
+    video: str
+    true: str
+    damaged: str
+
+
 def alone(
-    true: Sequence[str], damaged: Sequence[str], videos: Sequence[str], seed: int
+    judged: Sequence[Said], others: Iterable[Said], seed: int
 ) -> tuple[Values, Values] | None:
-    """Scores of true and damaged texts by words alone, higher for true ones.
+    """Scores of true and of damaged texts by words alone, higher for true ones.
 
     Each is scored by a model of captions of other videos; None where there is but one video.
+
+    Args:
+        judged: what is scored.
+        others: what may be learned from besides.
     """
+    said = [*judged, *others]
     vocabulary: dict[str, int] = {}
-    both = _table([*true, *damaged], vocabulary)
-    labels = np.repeat([1.0, 0.0], [len(true), len(damaged)])
+    both = _table([*(one.true for one in said), *(one.damaged for one in said)], vocabulary)
+    labels = np.repeat([1.0, 0.0], len(said))
+    wanted = np.tile(np.arange(len(said)) < len(judged), 2)
     scores = np.zeros(len(labels))
-    judged = False
-    for learn, judge in folds([*videos, *videos], seed):
+    done = False
+    for learn, judge in folds([one.video for one in said] * 2, seed):
         weights, _ = logistic(both[learn], labels[learn])
         # Without the bias: it differs from fold to fold and says nothing about a caption.
-        scores[judge] = both[judge] @ weights
-        judged = True
-    return (scores[: len(true)], scores[len(true) :]) if judged else None
+        scores[judge & wanted] = both[judge & wanted] @ weights
+        done = True
+    found = scores[wanted]
+    return (found[: len(judged)], found[len(judged) :]) if done else None
 
 
 def _table(texts: Sequence[str], vocabulary: dict[str, int]) -> csr_matrix:

@@ -97,9 +97,9 @@ def table(found: Calibration) -> RichTable:
     """AUROC of every score by kind of damage, for a terminal."""
     kinds = [ALL, *_kinds(found)]
     shown = RichTable(box=None, pad_edge=False)
-    shown.add_column("score")
+    shown.add_column("score", no_wrap=True)
     for kind in kinds:
-        shown.add_column(kind, justify="right")
+        shown.add_column(kind.replace("_", " "), justify="right", overflow="fold")
     for one in ordered(found.scores):
         shown.add_row(one.score, *(_short(one.aurocs[kind]) for kind in kinds))
     return shown
@@ -109,7 +109,8 @@ def filter_table(found: Calibration) -> RichTable:
     """What thresholds reject, for a terminal."""
     shown = RichTable(box=None, pad_edge=False)
     for name in ("filter", "", "true rejected", "damaged rejected", "damaged, first to"):
-        shown.add_column(name, justify="left" if name in ("filter", "") else "right")
+        words = name in ("filter", "")
+        shown.add_column(name, justify="left" if words else "right", no_wrap=words)
     for one in found.filters:
         shares = one.true, one.damaged[ALL], one.first[ALL]
         kind = "proposed" if one.proposed else "in force"
@@ -142,9 +143,12 @@ def _kinds(found: Calibration) -> list[str]:
 
 
 def _short(auroc: Auroc) -> str:
+    """Without zeros in front, so that the table fits a terminal of 80 columns."""
+    value = f"{auroc.value:.3f}".removeprefix("0")
     if auroc.low is None or auroc.high is None:
-        return f"{auroc.value:.3f}"
-    return f"{auroc.value:.3f} ±{max(auroc.high - auroc.value, auroc.value - auroc.low):.3f}"
+        return value
+    wider = max(auroc.high - auroc.value, auroc.value - auroc.low)
+    return f"{value} ±{wider:.3f}".replace("±0", "±")
 
 
 def _score(told: Told, kinds: Sequence[str], threshold: float | None) -> Score:

@@ -185,8 +185,10 @@ def test_mistakes_are_told(corpus: Path, tmp_path: Path) -> None:
         calibrate(corpus, overrides=["clips.min_seconds=2"])
     with pytest.raises(UserError, match="drop leaves no text"):
         calibrate(corpus, kinds=["drop"])
-    with pytest.raises(UserError, match=r"no caption can be damaged"):
+    with pytest.raises(UserError, match=r"at rate 0 .*verb_swap.* change none of \d+ accepted"):
         calibrate(corpus, rate=0.0)
+    with pytest.raises(UserError, match=r"at rate 0.01 negation change none of"):
+        calibrate(corpus, rate=0.01, kinds=["negation"])
     with pytest.raises(UserError, match="is no corpus"):
         calibrate(tmp_path)
 
@@ -210,12 +212,18 @@ def test_films_that_the_scorer_learned_from_are_left_out(
 
 def test_tables_name_every_score_and_kind(corpus: Path) -> None:
     found: Calibration = calibrate(corpus, rate=1.0)
-    console = Console(width=300)
-    with console.capture() as capture:
-        console.print(page.table(found))
-        console.print(page.filter_table(found))
-    shown = capture.get()
-    for name in (*found.counts, *(one.score for one in found.scores)):
-        assert name in shown or name == "drop"
+
+    def shown(width: int) -> str:
+        console = Console(width=width)
+        with console.capture() as capture:
+            console.print(page.table(found))
+            console.print(page.filter_table(found))
+        return capture.get()
+
+    for kind in set(found.counts) - {"drop"}:
+        assert kind.replace("_", " ") in shown(300)
+    for name in (*(one.score for one in found.scores), *(one.rule for one in found.filters)):
+        assert name in shown(300) and name in shown(80), "nothing is cut short"
+    assert "…" not in shown(80) and ".500 ±.000" in shown(300)
     assert any("drop leaves no text" in note for note in page.notes(found))
     assert VerdictsConfig().at_least == {} and np.isfinite(found.scores[0].aurocs["all"].value)

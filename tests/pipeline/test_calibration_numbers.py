@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.calibration import language
+from pipeline.calibration.language import Said
 from pipeline.calibration.logistic import folds, logistic
 from pipeline.calibration.statistics import auroc, curve, estimate
 
@@ -91,9 +92,32 @@ def test_language_alone_hears_what_sounds_wrong_and_nothing_else() -> None:
     drawn = words[rng.integers(0, 2, 400)]
     other = np.where(drawn == "left", "right", "left")
     videos = [f"{n % 10}" for n in range(400)]
-    fair = language.alone(drawn.tolist(), other.tolist(), videos, 0)
+
+    def told(damaged: list[str]) -> list[Said]:
+        return [Said(*one) for one in zip(videos, drawn.tolist(), damaged, strict=True)]
+
+    fair = language.alone(told(other.tolist()), (), 0)
     assert fair is not None and auroc(*fair) == pytest.approx(0.5, abs=0.1)
     silly = [f"it is not the case that {text}" for text in drawn]
-    heard = language.alone(drawn.tolist(), silly, videos, 0)
+    heard = language.alone(told(silly), (), 0)
     assert heard is not None and auroc(*heard) == 1.0
-    assert language.alone(["a"], ["b"], ["one"], 0) is None
+    assert language.alone([Said("one", "a", "b")], (), 0) is None
+
+
+def test_what_language_gives_away_is_learned_from_all_other_films() -> None:
+    """The rarer word gives damage away, but three films are too few to know which it is."""
+    common = [Said("few", "runs left", "runs right")] * 20
+
+    def film(name: str, right: int) -> list[Said]:
+        return [Said(name, "runs right", "runs left")] * right + [
+            Said(name, *one) for one in [("runs left", "runs right")] * (20 - right)
+        ]
+
+    few = [*film("a", 12), *film("b", 12), *film("c", 4)]
+    alone = language.alone(few, (), 0)
+    among = language.alone(few, [one for n in range(9) for one in film(f"more{n}", 4)], 0)
+    assert alone is not None and among is not None
+    assert auroc(*alone) < 0.5 < 0.52 < auroc(*among)
+    assert len(among[0]) == len(among[1]) == len(few)
+    single = language.alone(common, film("other", 4), 0)
+    assert single is not None and auroc(*single) == 1.0, "one film, but another to learn from"
