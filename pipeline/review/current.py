@@ -37,7 +37,7 @@ def current(labels: Iterable[Label], slices: Iterable[Slice]) -> list[Judged]:
 def to_csv(judged: Iterable[Judged]) -> str:
     """As `tv2tv classifier fit` reads it: ``accepted`` is 1 or 0, kinds joined by semicolons."""
     text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
+    rows = csv.writer(text)  # RFC 4180: a line's end within a text is in quotes, whichever it is
     rows.writerow(CSV_COLUMNS)
     for one in sorted(judged, key=lambda one: (*one.label.about, one.label.reviewer)):
         label = one.label

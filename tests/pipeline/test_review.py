@@ -111,16 +111,16 @@ def test_many_parts_become_few_and_say_the_same(
 
 def test_the_csv_is_what_a_classifier_reads() -> None:
     some = [
-        Judged(label("bob, jr", "t", "reject", 2.0, "wrong_time", "language"), 'a "b"\n', "keep"),
+        Judged(label("bob, jr", "t", "reject", 2.0, "wrong_time", "language"), 'a "b"\rc', "keep"),
         Judged(label("ada", "s", "accept", 1.0), "c", "keep"),
     ]
-    rows = list(csv.DictReader(io.StringIO(to_csv(some))))
+    rows = list(csv.DictReader(io.StringIO(to_csv(some), newline="")))
     assert tuple(rows[0]) == CSV_COLUMNS
     assert [(r["segment_id"], r["accepted"], r["kinds"], r["reviewer"]) for r in rows] == [
         ("s", "1", "", "ada"),
         ("t", "0", "wrong_time;language", "bob, jr"),
     ]
-    assert [(r["label"], r["text"]) for r in rows] == [("accept", "c"), ("reject", 'a "b"\n')]
+    assert [(r["label"], r["text"]) for r in rows] == [("accept", "c"), ("reject", 'a "b"\rc')]
     assert rows[0]["binding"] == "b-s"
     assert to_csv(some[::-1]) == to_csv(some)
 
