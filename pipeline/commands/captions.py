@@ -25,7 +25,7 @@ def shard(
 
     * `tv2tv shard corpus/ --name coarse --set policy.every=4s`
 
-    * `tv2tv shard corpus/ --name strict --set policy.keep.at_least.grounding=0.25`
+    * `tv2tv shard corpus/ --name strict --set policy.keep.at_least.own=0.25`
     """
     from pipeline.views.shard import shard as make_view
 
