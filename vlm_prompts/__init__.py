@@ -32,7 +32,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonschema import Draft202012Validator, SchemaError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from referencing import Registry
+from referencing.exceptions import Unresolvable
 
 from corpus.errors import UserError
 
@@ -111,7 +114,11 @@ def load(name: str) -> Prompt:
         raise UserError(
             f"prompt {name!r} not found: name one of {', '.join(available())}, or a .md file"
         )
-    return parse(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"prompt {path} cannot be read as UTF-8 text: {error}") from error
+    return parse(text, str(path))
 
 
 @cache
@@ -124,11 +131,7 @@ def parse(text: str, where: str) -> Prompt:
         front = _Front.model_validate(yaml.safe_load(parts[1]))
     except (yaml.YAMLError, ValidationError) as error:
         raise UserError(f"prompt {where}: front matter: {error}") from error
-    if not _holds_caption(front.output):
-        raise UserError(
-            f"prompt {where}: output must ask for a text: {{type: string}}, or an object that "
-            "requires a property caption of type string"
-        )
+    _check_output(front.output, where)
     pieces = _SECTION.split(parts[2])
     if pieces[0].strip():
         raise UserError(f"prompt {where}: text before the first section: {pieces[0].strip()[:60]}")
@@ -146,6 +149,23 @@ def parse(text: str, where: str) -> Prompt:
     for name, body in sections.items():
         _check(name, body, where)
     return Prompt(front.id, front.version, front.purpose, front.output, front.must_not, sections)
+
+
+def _check_output(output: Mapping[str, Any], where: str) -> None:
+    """UserError unless it is a schema, all of it here, that asks for a caption."""
+    if not _holds_caption(output):
+        raise UserError(
+            f"prompt {where}: output must ask for a text: {{type: string}}, or an object that "
+            "requires a property caption of type string"
+        )
+    try:
+        json.dumps(output)
+        Draft202012Validator.check_schema(output)
+        for answer in ("A dog runs.", {"caption": "A dog runs."}):
+            list(Draft202012Validator(output, registry=Registry()).iter_errors(answer))
+    except (SchemaError, Unresolvable, RecursionError, TypeError, re.error) as error:
+        told = error.message if isinstance(error, SchemaError) else str(error)
+        raise UserError(f"prompt {where}: output is no JSON schema: {told}") from error
 
 
 def _holds_caption(output: Mapping[str, Any]) -> bool:
@@ -188,6 +208,8 @@ def _check(name: str, body: str, where: str) -> None:
         raise UserError(f"prompt {where}: section {name} is empty")
     try:
         unknown = _fields(body) - PLACEHOLDERS[name]
+        if not unknown:
+            body.format_map(dict.fromkeys(PLACEHOLDERS[name], ""))
     except ValueError as error:
         raise UserError(
             f"prompt {where}, section {name}: {error}; a literal brace is written twice"

@@ -128,6 +128,12 @@ def test_rendering_names_what_is_missing() -> None:
         ("{previous}", "{before}", r"\['before'\] are no placeholders"),
         ("{duration} s", "{previous}", r"section clip: \['previous'\] are no placeholders"),
         ("{{json}}", "{json", "a literal brace is written twice"),
+        ("{duration} s", "{duration:.3f} s", "section clip: Unknown format code"),
+        ("{type: string}", "{type: string, maxLength: many}", "no JSON schema: 'many' is not"),
+        ("{type: string}", '{type: string, pattern: "(["}', "no JSON schema"),
+        ("{type: string}", "{type: string, default: 2020-01-01}", "no JSON schema: .* date"),
+        ("[caption]", "[caption], allOf: [{$ref: 'http://x/y'}]", "no JSON schema: Unresolvable"),
+        ("[caption]", "[caption], allOf: [{$ref: '#'}]", "no JSON schema: maximum recursion"),
         ("From {start} on.\n", "", "section unchained is empty"),
     ],
 )
@@ -142,6 +148,11 @@ def test_prompts_are_named_or_given_by_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.md"
     path.write_text(TEXT)
     assert vlm_prompts.load(str(path)).id == "mine"
+    path.write_bytes(b"\xef\xbb\xbf" + TEXT.replace("\n", "\r\n").encode())  # as Windows saves it
+    assert vlm_prompts.load(str(path)).sections == vlm_prompts.parse(TEXT, "mine.md").sections
+    path.write_bytes(TEXT.encode() + b"\xe4")
+    with pytest.raises(UserError, match=r"mine\.md cannot be read as UTF-8"):
+        vlm_prompts.load(str(path))
     with pytest.raises(UserError, match=r"'sprot' not found: name one of .*generic"):
         vlm_prompts.load("sprot")
     with pytest.raises(UserError, match=r"or a \.md file"):
