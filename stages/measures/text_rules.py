@@ -78,8 +78,11 @@ def variety(text: str) -> float:
 
 def once(text: str) -> float:
     """1 less the share of words in the longest phrase that is said twice running: 0 for a text
-    that is said twice, short ones too, which `variety` cannot tell."""
-    found = words(text)
+    that is said twice, short ones too, which `variety` cannot tell.
+
+    Only the first `MOST_WORDS` are looked at: a text that is longer has other faults.
+    """
+    found = words(text)[:MOST_WORDS]
     for length in range(len(found) // 2, 0, -1):
         for start in range(len(found) - 2 * length + 1):
             if found[start : start + length] == found[start + length : start + 2 * length]:

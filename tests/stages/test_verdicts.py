@@ -88,6 +88,11 @@ def test_nothing_that_the_motion_backend_says_is_taken_for_a_hedge() -> None:
     assert [text for text in found if text_rules.plain(f"The camera {text} now.") < 1] == []
 
 
+def test_a_text_without_end_is_measured_all_the_same() -> None:
+    """A server may send a megabyte; this ended after days."""
+    assert text_rules.once(" ".join(f"word{i}" for i in range(100_000))) == 1
+
+
 def test_loops_lose_variety() -> None:
     assert text_rules.variety("the ball and " * 20) < 0.1
     assert text_rules.variety(GOOD) == text_rules.variety("left") == 1
