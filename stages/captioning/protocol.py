@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.errors import UserError
-from stages.captioning.backend import BindingError, CaptionRequest
+from stages.captioning.backend import BindingError, CaptionRequest, Unusable
 from stages.captioning.server_config import ServerConfig
 from stages.captioning.transport import RefusedError, Reply
 from stages.captioning.worded import Moving, Piece, Still, normalised, pieces
 
 TOP = 20  # tokens whose probability is told: as many as the protocol allows
+MOST_TOKENS = 2**31  # of one answer: a larger count is none
 LEAST_SAID = 0.5  # probability of all choices together: below it the model would say something else
 OURS = "tv2tv-"
 _OURS = re.compile(rf"{OURS}[0-9a-f]{{32}}")
@@ -128,16 +129,18 @@ def check(choices: Sequence[str]) -> None:
         )
 
 
-def opened(request: CaptionRequest, reply: Reply) -> Envelope:
+def opened(request: CaptionRequest, reply: Reply, config: ServerConfig) -> Envelope:
     """Take an answer out of its wrapping.
 
     Raises:
         BindingError: it is another question's.
+        Unusable: it is another model's.
         MalformedError: it is none.
     """
     try:
         value = json.loads(reply.body)
         _same(name_of(request), reply.headers.get("x-request-id"), value.get("id"))
+        _from(config, value.get("model"))
         (choice,) = value["choices"]
         message, usage = choice["message"], value.get("usage") or {}
         raw = message.get("content") or ""
@@ -147,8 +150,8 @@ def opened(request: CaptionRequest, reply: Reply) -> Envelope:
         return Envelope(
             raw,
             "content_filter" if refused else str(choice["finish_reason"]),
-            int(usage.get("prompt_tokens", 0)),
-            int(usage.get("completion_tokens", 0)),
+            _tokens(usage.get("prompt_tokens")),
+            _tokens(usage.get("completion_tokens")),
             _likely(request.choices, choice) if request.choices else {},
         )
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
@@ -161,6 +164,24 @@ def _same(name: str, *told: object) -> None:
     for echo in (_OURS.search(str(one)) for one in told if one):
         if echo and echo.group() != name:
             raise BindingError(f"an answer to {echo.group()} came to the question {name}")
+
+
+def _from(config: ServerConfig, told: object) -> None:
+    """Captions are signed with the model that was named. Hosted ones answer under longer names."""
+    if config.dialect == "vllm" and told not in (None, config.model):
+        raise Unusable(
+            f"captions: {config.address} was asked for {config.model} and answers as "
+            f"{str(told)[:100]!r}: name that one, or another address (captions.server.model)"
+        )
+
+
+def _tokens(told: object) -> int:
+    """A count; 0 where none is told."""
+    if told is None:
+        return 0
+    if not isinstance(told, int) or not 0 <= told < MOST_TOKENS:
+        raise ValueError(f"{str(told)[:20]} is no count of tokens")
+    return told
 
 
 def _likely(choices: Sequence[str], choice: Mapping[str, Any]) -> dict[str, float]:

@@ -129,7 +129,7 @@ class ServerBackend(CaptionBackend):
                 body(request, self.config),
                 {"X-Request-Id": name_of(request), "X-Client-Request-Id": name_of(request)},
             )
-            envelope = opened(request, reply)
+            envelope = opened(request, reply, self.config)
         except SlowError as error:
             return request.answer("timeout", message=str(error))
         except (RefusedError, MalformedError) as error:

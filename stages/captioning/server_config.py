@@ -50,6 +50,10 @@ class ServerConfig(WordedConfig):
         parts = urlsplit(address)
         if address and (parts.scheme not in ("http", "https") or not parts.hostname):
             raise ValueError("must begin with http:// or https:// and name a host")
+        try:
+            _ = parts.port
+        except ValueError as error:
+            raise ValueError(f"names no port that there is: {error}") from error
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("must hold no user, key or question: key_env names where a key is")
         return address.rstrip("/")

@@ -132,6 +132,8 @@ class Transport:
                 found = self._read(response, until)
         except (httpx.ReadTimeout, httpx.WriteTimeout) as error:
             raise SlowError(f"no answer within {self._limits.answer:g} s") from error
+        except httpx.DecodingError as error:
+            raise RefusedError(f"the answer cannot be unpacked: {error}") from error
         except httpx.TransportError as error:
             raise _BusyError(f"does not answer: {type(error).__name__}: {error}") from error
         if 200 <= response.status_code < 300:
@@ -165,8 +167,9 @@ class Transport:
         return RefusedError(said)
 
     def _told(self, text: str) -> str:
-        """For people and logs: a server may say back what it was sent."""
-        return (text.replace(self._key, "***") if self._key else text)[:MOST_TOLD]
+        """For people and logs: a server may say back what it was sent, and steer a terminal."""
+        plain = "".join(char if char.isprintable() else " " for char in text)
+        return (plain.replace(self._key, "***") if self._key else plain)[:MOST_TOLD]
 
     # -- the rate ---------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from stages.captioning.degenerate import looping, refusal, wrong_script
 CHAT_ENDS = ("stop", "length", "content_filter")
 LOOPED, TIMEOUT = "loop", "timeout"
 MOST_TOLD = 200  # characters of a fault
+MOST_KEPT = 4000  # characters of an answer that is no caption
 
 
 class Decoding(BaseModel):
@@ -172,7 +173,7 @@ def understand(request: CaptionRequest, raw: str, end: str, script: str) -> Unde
         ``ok`` with the caption, in one line; or another status with the raw text.
     """
     status, caption, message = _sorted(request, raw, end, script)
-    return Understood(status, caption if status == OK else _storable(raw), message[:MOST_TOLD])
+    return Understood(status, caption if status == OK else _storable(raw[:MOST_KEPT]), message[:MOST_TOLD])
 
 
 def _sorted(request: CaptionRequest, raw: str, end: str, script: str) -> tuple[str, str, str]:

@@ -282,11 +282,46 @@ def after_a_good_one(behave: Any, **settings: Any) -> CaptionAnswer:
         b'{"choices": [{"message": null, "finish_reason": "stop"}]}',
         b'{"choices": [{"message": {"content": "{}"}}]}',
         b'{"id": 3, "choices": "x"}',
+        *(
+            b'{"choices": [{"message": {"content": "{}"}, "finish_reason": "stop"}], '
+            b'"usage": {"prompt_tokens": %s}}' % count
+            for count in (b"1e400", b"-1", b"1" + 30 * b"0", b'"many"', b"NaN")
+        ),
     ],
 )
 def test_a_broken_answer_is_an_error_of_that_question(value: bytes) -> None:
     odd = after_a_good_one(status(200, value or b" "))
     assert odd.status == "error" and odd.text == ""
+
+
+def test_an_answer_that_cannot_be_unpacked_is_an_error_of_that_question() -> None:
+    odd = after_a_good_one(
+        lambda fake, answering, asked: answering.say(200, b"no gzip", {"Content-Encoding": "gzip"})
+    )
+    assert odd.status == "error" and "cannot be unpacked" in odd.message
+
+
+def test_what_is_no_caption_is_kept_in_part() -> None:
+    """An answer may be a megabyte, and tables keep what was said."""
+    odd = after_a_good_one(
+        lambda fake, answering, asked: answering.say(
+            200, envelope(asked, "".join(f"{i} " for i in range(100_000)))
+        )
+    )
+    assert odd.status in ("schema", "degenerate") and len(odd.text) <= 4000
+
+
+def test_a_server_that_answers_as_another_model_stops_the_run() -> None:
+    """Its captions would be signed with a model that never saw a frame."""
+
+    def other(fake: Fake, answering: Answering, asked: Asked) -> None:
+        answering.say(200, {**envelope(asked, caption("A ball")), "model": "cheap"})
+
+    with serving(other) as fake:
+        with pytest.raises(Unusable, match="asked for fake and answers as 'cheap'"):
+            ask(backend(fake), question("a"))
+        hosted = backend(fake, dialect="openai", show="images")
+        assert ask(hosted, question("a"))["a"].status == "ok"
 
 
 def test_broken_answers_from_the_start_blame_no_question() -> None:
@@ -418,7 +453,7 @@ def test_the_key_is_sent_and_never_told(caplog: pytest.LogCaptureFixture) -> Non
     """The server says back what it was sent, as some do."""
 
     def tell(fake: Fake, answering: Answering, asked: Asked) -> None:
-        answering.say(401, {"error": f"bad key {asked.headers['Authorization']}"})
+        answering.say(401, f"\x1b[2Jbad key {asked.headers['Authorization']}".encode())
 
     caplog.set_level(logging.DEBUG)
     with serving(tell) as fake:
@@ -428,7 +463,7 @@ def test_the_key_is_sent_and_never_told(caplog: pytest.LogCaptureFixture) -> Non
             ask(asked, question("a"))
     assert fake.questions[0].headers["Authorization"] == f"Bearer {KEY}"
     chain = f"{caught.value!r} {caught.value.__cause__!r} {caught.value.__context__!r}"
-    assert KEY not in chain and KEY not in caplog.text
+    assert "\x1b" not in chain and KEY not in chain and KEY not in caplog.text
     assert KEY not in str(asked.identity()) + repr(asked.config) + repr(vars(asked))
 
 
@@ -453,6 +488,7 @@ def test_a_key_that_is_none_is_told_but_not_said(
         {"address": "file:///etc/passwd"},
         {"address": "ftp://host/v1"},
         {"address": "http:///v1"},
+        {"address": "http://host:99999/v1"},
         {"key_env": KEY},
     ],
 )
