@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -101,6 +102,8 @@ class Page:
 
     def _answer(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            ready, _, _ = select.select([self._answers], [], [], PATIENCE)
+            assert ready, "the browser says nothing: does a page ask whether to leave it?"
             part = os.read(self._answers, 1 << 20)
             assert part, "the browser is gone"
             self._rest += part

@@ -186,6 +186,10 @@ def test_a_narrow_window_has_room_for_everything(page: Page, client: Client) -> 
     assert page.value(f"document.querySelector('aside').getBoundingClientRect().top >= {low}")
     judge = "document.querySelector('#judge').getBoundingClientRect()"
     assert page.value(f"{judge}.bottom <= {low} && {judge}.height > 20")
+    page.press("a")
+    page.press("a")
+    assert page.value("document.querySelector('main').scrollTop") == 0, "the film stays in sight"
+    page.until(SAVED)
 
 
 def test_what_cannot_be_stored_waits_and_is_told(

@@ -9,7 +9,7 @@ const KEYS = [
   // key, what it does, words for the list of keys
   ["a", "accept", "the caption is true: on to the next one"],
   ["r", "reject", "it is not: on to the next one"],
-  ["A", "acceptRest", "accept all captions of this clip that are not judged (shift + a)"],
+  ["A", "acceptRest", "accept all captions of this clip that are not judged"],
   ["x", "clear", "take the label of this caption back"],
   ["u", "undo", "take back the last thing you did"],
   ["ArrowRight", "next", "next caption"],
@@ -30,7 +30,7 @@ const KEYS = [
   ["v", "machine", "show what the machine thinks: verdict and scores"],
   ["?", "help", "these keys"],
 ];
-const NAMES = { " ": "space", ArrowRight: "→", ArrowLeft: "←", ArrowDown: "↓", ArrowUp: "↑", A: "⇧A" };
+const NAMES = { " ": "space", ArrowRight: "→", ArrowLeft: "←", ArrowDown: "↓", ArrowUp: "↑", A: "shift a" };
 
 let clips = []; // as the server gave them
 let kinds = []; // [name, words]
@@ -272,7 +272,7 @@ function draw() {
       return made;
     }),
   );
-  $("list").children[at.segment]?.scrollIntoView({ block: "nearest" });
+  reveal($("list"), $("list").children[at.segment]);
   $("title").textContent = `Clip ${at.clip + 1} of ${clips.length}`;
   $("title").title = `${clip.title} from ${clip.start.toFixed(2)} s`;
   $("meta").textContent = clip.meta;
@@ -294,6 +294,13 @@ function draw() {
   $("progress").ariaValueMax = String(all.length);
   $("progress").firstElementChild.style.width = `${(100 * judged) / all.length}%`;
   document.body.dataset.at = `${at.clip}/${at.segment}`;
+}
+
+/** Scroll the list and nothing around it: in a narrow window the film stays where it is. */
+function reveal(list, item) {
+  const top = item.offsetTop - list.offsetTop;
+  const bottom = top + item.offsetHeight - list.clientHeight;
+  list.scrollTop = Math.min(top, Math.max(bottom, list.scrollTop));
 }
 
 const time = (one) => `${one.seconds[0].toFixed(2)}–${one.seconds[1].toFixed(2)} s`;
@@ -387,7 +394,7 @@ async function start() {
       return button;
     }),
   );
-  const listed = [...KEYS.slice(0, 2), ["1", "", `name the kind of error, and reject (to ${kinds.length})`], ...KEYS.slice(2)];
+  const listed = [...KEYS.slice(0, 2), [`1 – ${kinds.length}`, "", "reject, and say what is wrong"], ...KEYS.slice(2)];
   for (const [key, , words] of listed.filter(([, , words]) => words)) {
     const term = make("dt", "");
     term.append(make("kbd", NAMES[key] || key));
