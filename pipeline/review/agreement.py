@@ -141,7 +141,9 @@ def lines(found: Agreement) -> list[str]:
             f"all: {found.shared} captions judged by two or more, {found.share:.1%} equal, "
             f"Krippendorff's alpha {number(found.alpha)}"
         )
-    told += [f"  {count} times {kind}" for kind, count in found.kinds.items()]
+    if found.kinds:
+        named = ", ".join(f"{kind} {count}" for kind, count in found.kinds.items())
+        told.append(f"errors named: {named}")
     return told
 
 

@@ -1,32 +1,22 @@
-"""Labels in the corpus, which clips are drawn, how far reviewers agree, and the command."""
+"""Labels in the corpus, which clips are drawn, and how far reviewers agree."""
 
 import csv
 import io
-import json
 import random
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from reviewing import HOSTILE, clips, corpus, record, review_of, said
-from typer.testing import CliRunner
-from worded_corpus import footage, make_corpus
 
 from corpus.clock import Clock
-from corpus.errors import UserError
 from corpus.files import sweep
-from corpus.layout import Layout, Media
-from pipeline.calibration.classifier import read_labels
-from pipeline.cli import app
+from corpus.layout import Media
 from pipeline.ledger.lock import Lock
 from pipeline.ledger.replay import Replay
 from pipeline.ledger.walk import Slice
 from pipeline.review import labels as labels_module
 from pipeline.review.agreement import agreement, alpha, kappa, lines
-from pipeline.review.command import prepare
 from pipeline.review.current import CSV_COLUMNS, Judged, current, to_csv
 from pipeline.review.desk import Desk
 from pipeline.review.labels import Label, Labels
@@ -249,6 +239,7 @@ def test_agreement_is_over_what_several_judged() -> None:
     assert found.pairs[1].kappa is not None or found.pairs[1].share == 0.0
     assert (found.shared, found.share, found.kinds) == (4, 3 / 6, {"language": 4})
     text = "\n".join(lines(found))
+    assert text.endswith("errors named: language 4")
     assert "ada and bob: 4 captions both, 75.0% equal, Cohen's kappa 0.500" in text
     assert "no caption is labelled" in lines(agreement([]))[0]
     alone = lines(agreement([label("ada", "s", "accept", 1.0)]))
@@ -258,69 +249,3 @@ def test_agreement_is_over_what_several_judged() -> None:
 def test_other_bindings_are_other_captions() -> None:
     old = Label("bob", "v", "c", "s", "b-old", "reject", (), 1.0)
     assert agreement([label("ada", "s", "accept", 1.0), old]).shared == 0
-
-
-# -- the command ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Layout:
-    folder = tmp_path_factory.mktemp("review")
-    words = {"one": ("goes left", "goes up", "rests"), "two": ("a", "b", "c")}
-    return make_corpus(folder / "corpus", footage(folder / "films", words)).layout
-
-
-def test_it_serves_and_ends_well(built: Layout, tmp_path: Path) -> None:
-    command = ["review", str(built.root), "--reviewer", "ada", "--sample", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "pipeline.cli", *command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    first, second = process.stdout.readline(), process.stdout.readline()
-    assert first.startswith("1 clips with 3 captions, 0 judged") and "http://127.0.0.1:" in second
-    time.sleep(0.2)
-    process.send_signal(2)
-    out, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (0, "") and "0 of 3 captions judged" in out
-
-
-def test_agreement_and_export(built: Layout, tmp_path: Path) -> None:
-    for reviewer, last in (("ada", "reject"), ("bob", "accept")):
-        desk = prepare(str(built.root), 9, 0, reviewer, tmp_path).desk
-        about = [
-            {k: s[k] for k in ("id", "binding")} for c in desk.clips.values() for s in c.segments
-        ]
-        given = [
-            {"segment": a["id"], "binding": a["binding"], "label": "accept" if i else last}
-            for i, a in enumerate(about)
-        ]
-        desk.put({"labels": given})
-    told = CliRunner().invoke(app, ["review", str(built.root), "--agreement"])
-    assert told.exit_code == 0 and "ada and bob: 6 captions both, 83.3% equal" in told.output
-    found = CliRunner().invoke(app, ["review", str(built.root), "--agreement", "--json"])
-    assert json.loads(found.output)["shared"] == 6
-    path = tmp_path / "labels.csv"
-    done = CliRunner().invoke(app, ["review", str(built.root), "--export", str(path)])
-    assert done.exit_code == 0 and "12 labels" in done.output and "anew" not in done.output
-    rows = list(csv.DictReader(path.open()))
-    assert [row["accepted"] for row in rows].count("0") == 1
-    assert {row["reviewer"] for row in rows} == {"ada", "bob"}
-    judged = read_labels(path)  # what learns from it
-    assert sorted(sum(good) for _, good in judged.values()) == [1, 2, 2, 2, 2, 2]
-
-
-@pytest.mark.parametrize("name", ["", "a" * 65, "x\ny", "<b>", "../x"])
-def test_a_name_must_be_one(built: Layout, tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match="--reviewer"):
-        prepare(str(built.root), 9, 0, name, tmp_path)
-
-
-def test_a_corpus_without_captions_is_told(tmp_path: Path) -> None:
-    plan = make_corpus(tmp_path / "corpus", footage(tmp_path / "films", {"one": ("a", "b")}))
-    for part in (plan.layout.root / "tables" / "latents").rglob("*.parquet"):
-        part.unlink()
-    with pytest.raises(UserError, match="no finished clip with captions"):
-        prepare(str(plan.layout.root), 9, 0, "ada", tmp_path)
