@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -130,6 +131,13 @@ def read_manifest(folder: Folder) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("schema") != MANIFEST_SCHEMA:
         raise UserError(f"{path} is not of schema {MANIFEST_SCHEMA}, which this version reads")
     return manifest
+
+
+def spans_with_text(folder: Store) -> tuple[int, int]:
+    """Spans of a set that show text, and all of them, by its index; ladders do not count."""
+    spans = pq.read_table(folder.local(INDEX), columns=["segments"])["segments"]
+    texts = pc.struct_field(pc.list_flatten(spans), "text")
+    return pc.sum(pc.not_equal(texts, "")).as_py() or 0, len(texts)
 
 
 def is_intact(folder: Store, manifest: dict[str, Any]) -> bool:

@@ -32,7 +32,11 @@ def shard(
     console = Console()
     made = make_view(corpus, overrides or (), name, lambda text: say(console, text))
     unchanged = "" if made.rewritten else " (unchanged)"
-    say(console, f"{made.samples} clips: {made.shards.place()}{unchanged}")
+    say(
+        console,
+        f"{made.samples} clips, {made.captions} of {made.spans} spans show text: "
+        f"{made.shards.place()}{unchanged}",
+    )
     if made.waiting:
         say(console, f"{made.waiting} records wait, and are not in it: `tv2tv run` goes on")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from corpus.errors import UserError
-from corpus.shards.reading import read_manifest
+from corpus.shards.reading import read_manifest, spans_with_text
 from corpus.store import Store
 from pipeline.inputs.sources import read_listing
 from pipeline.ledger.lock import Lock
@@ -27,12 +27,15 @@ class Made:
     Attributes:
         rewritten: False when it stood there already.
         samples: clips in it.
+        spans: of these, and ``captions`` of them show text.
         waiting: records that wait for some stage, so that their clips are not in it.
     """
 
     shards: Store
     rewritten: bool
     samples: int
+    spans: int
+    captions: int
     waiting: int
 
 
@@ -66,7 +69,8 @@ def shard(
             finished.add(part.found.finished)
         (stage,) = plan.corpus_stages
         rewritten = stage.run(finished, folder, plan.header(), lock.check)
-    return Made(folder, rewritten, len(finished), sums.waiting.total())
+    captions, spans = spans_with_text(folder)
+    return Made(folder, rewritten, len(finished), spans, captions, sums.waiting.total())
 
 
 def view_recipe(base: Recipe, overrides: Sequence[str], name: str | None) -> Recipe:

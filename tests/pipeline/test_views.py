@@ -224,8 +224,13 @@ def test_the_command(built: Plan) -> None:
     command = ["shard", str(built.layout.root), "--name", "cli", "--set", "policy.every=clip"]
     told = [CliRunner().invoke(app, command) for _ in range(2)]
     assert [one.exit_code for one in told] == [0, 0]
-    assert told[0].output.startswith("2 clips: ") and "(unchanged)" in told[1].output
+    assert (
+        told[0].output.startswith("2 clips, 2 of 2 spans show text: ")
+        and "(unchanged)" in told[1].output
+    )
     assert len(opened_at(built, "cli").entries) == 2
+    silent = view(built, "silent", "policy.keep.at_least.words=99")
+    assert (silent.samples, silent.captions, silent.spans) == (2, 0, 8), "and that is told"
 
 
 def opened_at(plan: Plan, name: str) -> ShardSet:
