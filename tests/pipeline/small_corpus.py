@@ -8,6 +8,9 @@ from corpus.rows import Row
 from pipeline.inputs.listing import list_sources
 from pipeline.inputs.naming import identify
 from pipeline.inputs.sources import write_listing
+from pipeline.ledger.replay import Replay
+from pipeline.ledger.status import latest
+from pipeline.ledger.walk import slices
 from pipeline.plan import Plan, make_plan
 from pipeline.recipe import load_recipe
 from pipeline.telemetry.events import SCHEMA, EventLog, Meter, event
@@ -42,6 +45,13 @@ def make_corpus(folder: Path, inputs: Path, recipe: str, overrides: Sequence[str
             ]
             log.write(meter.events(units, answers, records, set(units)))
     return plan
+
+
+def replayed(corpus: Path) -> Replay:
+    """What the tables of a corpus say of its latest run."""
+    found = latest(corpus)
+    (part,) = slices(found.plan, found.listing)
+    return part.found
 
 
 def _answers(stage: Stage, units: dict[str, Record]) -> dict[str, list[Row]]:

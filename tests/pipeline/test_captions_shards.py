@@ -5,7 +5,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from small_corpus import make_corpus
+from small_corpus import make_corpus, replayed
 from test_captions_page import FakeModel, corpus_settings, films_of
 
 import stages.captions as captions_module
@@ -33,7 +33,7 @@ class Timed(FakeModel):
 def shards_of(folder: Path, films: Path, monkeypatch: pytest.MonkeyPatch, seconds: float) -> Path:
     monkeypatch.setitem(captions_module.BACKENDS, "fake", lambda config: Timed(seconds))
     plan = make_corpus(folder, films, "real", corpus_settings())
-    finished = {one["clip_id"]: one for one in read_status(folder).found.finished}
+    finished = {one["clip_id"]: one for one in replayed(folder).finished}
     (shards,) = plan.corpus_stages
     shards.run(dict(sorted(finished.items())), store_at(folder / "shards" / "main"), plan.header())
     return folder / "shards" / "main"
@@ -62,7 +62,7 @@ def test_a_forecast_counts_the_tokens_that_the_backend_counted(
     trial = walk(list(zip(plan.stages, plan.tables, strict=True)), next(iter(records)), "v")
     rows = [
         row.columns
-        for one in read_status(tmp_path / "first").found.answered
+        for one in replayed(tmp_path / "first").answered
         if plan.stages[one.stage].name == "captions"
         for row in one.rows
     ]

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from small_corpus import make_corpus
+from small_corpus import make_corpus, replayed
 from typer.testing import CliRunner
 
 import stages.captions as captions_module
 from corpus.errors import UserError
 from corpus.video import write_video
 from pipeline.cli import app
-from pipeline.ledger.status import read_status
 from pipeline.prompting.clip import of_corpus, of_film
 from pipeline.prompting.sheets import write_sheets
 from pipeline.prompting.trying import Trial, content, to_json, told, try_prompt
@@ -169,11 +168,11 @@ def test_a_clip_of_a_corpus_is_asked_about_as_its_run_did(
     plan = make_corpus(corpus, film, "real", settings)
     stored = [
         row.columns["binding"]
-        for one in read_status(corpus).found.answered
+        for one in replayed(corpus).answered
         if plan.stages[one.stage].name == "captions"
         for row in one.rows
     ]
-    clip = read_status(corpus).found.finished[0]["clip_id"]
+    clip = replayed(corpus).finished[0]["clip_id"]
     chosen = of_corpus(str(corpus), clip[:8], None, [])
     asked = [one.request.id for one in try_prompt("generic", chosen).asked]
     assert sorted(asked) == sorted(stored) and len(asked) == 4
