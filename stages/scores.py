@@ -75,7 +75,7 @@ class ScoresConfig(StageConfig):
         default=("rules",), min_length=1
     )
     script: str = Field(default="latin", pattern=r"^[A-Za-z]+$")
-    language: Literal["en", "de", "fr", "es", "it", "pt", "nl"] | None = None
+    language: text_rules.Language | None = None
     subtitles: bool = False
     weights: str | None = None
     grounding: GroundingConfig = GroundingConfig()

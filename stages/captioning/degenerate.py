@@ -1,4 +1,4 @@
-"""Texts that nobody meant: loops, refusals, the wrong script. Pure functions of the text."""
+"""Texts that nobody meant: loops, refusals, wrong languages. Pure functions of the text."""
 
 import re
 
@@ -8,6 +8,7 @@ TAIL = 600  # characters looked at: the period of a loop is at most a third of i
 SHORT = (4, 48)  # a loop has at least so many turns and characters ...
 LONG = (3, 90)  # ... or these, where a turn is a whole sentence
 LEAST_OURS = 0.5  # share of letters in the wanted script
+LEAST_FOREIGN = 3  # words: one may be a name
 
 _DIGITS = re.compile(r"\d+")
 _REFUSAL = re.compile(
@@ -41,6 +42,12 @@ def refusal(text: str) -> bool:
 def wrong_script(text: str, wanted: str) -> bool:
     """Whether most letters belong to another script than ``latin``, ``cyrillic`` or the like."""
     return text_rules.script(text, wanted) < LEAST_OURS
+
+
+def wrong_language(text: str, wanted: text_rules.Language) -> bool:
+    """Whether more words tell one other language than the wanted one."""
+    ours, others = text_rules.voices(text, wanted)
+    return others >= LEAST_FOREIGN and others > ours
 
 
 def _agreements(text: str) -> list[int]:

@@ -109,9 +109,8 @@ class EngineBackend(CaptionBackend):
         self._serial = 0
 
     def identity(self) -> dict[str, Any]:
-        config = self.config
-        kept = {"show": config.show, "script": config.script, "dtype": config.dtype}
-        return {**super().identity(), **kept}
+        names = ("show", "script", "language", "dtype")
+        return {**super().identity(), **{name: getattr(self.config, name) for name in names}}
 
     # -- the engine -------------------------------------------------------------------------------
 
@@ -286,7 +285,7 @@ class EngineBackend(CaptionBackend):
                 f"captions: the engine gave the question up ({end}): its schema may be more than "
                 "xgrammar can compile; `tv2tv run --verbose` shows what the engine says"
             )
-        found = understand(growing.request, growing.text, end, self.config.script)
+        found = understand(growing.request, growing.text, end, self.config)
         detail = Detail(growing.tokens_in, growing.tokens_out, now - growing.asked)
         self._ready.append(growing.request.answer(found.status, found.text, found.message, detail))
 

@@ -57,7 +57,7 @@ class ServerBackend(CaptionBackend):
         self._worked = False
 
     def identity(self) -> dict[str, Any]:
-        names = ("show", "script", "dialect", "picture", "quality")
+        names = ("show", "script", "language", "dialect", "picture", "quality")
         return {**super().identity(), **{name: getattr(self.config, name) for name in names}}
 
     def open(self) -> None:
@@ -149,7 +149,7 @@ class ServerBackend(CaptionBackend):
         if request.choices:
             message = "the model would say none of the choices"
             return request.answer("schema", envelope.raw, message, detail)
-        found = understand(request, envelope.raw, envelope.end, self.config.script)
+        found = understand(request, envelope.raw, envelope.end, self.config)
         return request.answer(found.status, found.text, found.message, detail)
 
 

@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from referencing import Registry
 
 from stages.captioning.backend import OK, CaptionRequest, Shown, View
-from stages.captioning.degenerate import looping, refusal, wrong_script
+from stages.captioning.degenerate import looping, refusal, wrong_language, wrong_script
+from stages.measures.text_rules import Language
 
 CHAT_ENDS = ("stop", "length", "content_filter")
 LOOPED, TIMEOUT = "loop", "timeout"
@@ -67,7 +68,8 @@ class WordedConfig(BaseModel):
         most_frames: of one stretch; a longer one is shown at fewer frames per second.
         show: a stretch as one ``video``, or as single ``images``, for models that know no videos
             or confuse their times.
-        script: of the language that captions are in; others are ``degenerate``.
+        script, language: that captions are in; others are ``degenerate``. None for a language that
+            has no list of common words (`text_rules`).
         decoding: of the first try.
         again: of the second, where the first gave no caption. It must differ.
     """
@@ -80,6 +82,7 @@ class WordedConfig(BaseModel):
     most_frames: int = Field(default=32, ge=1)
     show: Literal["video", "images"] = "video"
     script: str = Field(default="latin", min_length=1)
+    language: Language | None = "en"
     decoding: Decoding = Decoding()
     again: Again = Again()
 
@@ -161,22 +164,25 @@ class Understood:
     message: str = ""
 
 
-def understand(request: CaptionRequest, raw: str, end: str, script: str) -> Understood:
+def understand(request: CaptionRequest, raw: str, end: str, wanted: WordedConfig) -> Understood:
     """Sort a raw answer.
 
     Args:
         raw: what the model wrote.
         end: why it stopped: one of `CHAT_ENDS`, `LOOPED` or `TIMEOUT`.
-        script: of the language it should be in.
+        wanted: script and language it should be in.
 
     Returns:
         ``ok`` with the caption, in one line; or another status with the raw text.
     """
-    status, caption, message = _sorted(request, raw, end, script)
-    return Understood(status, caption if status == OK else _storable(raw[:MOST_KEPT]), message[:MOST_TOLD])
+    status, caption, message = _sorted(request, raw, end, wanted)
+    kept = caption if status == OK else _storable(raw[:MOST_KEPT])
+    return Understood(status, kept, message[:MOST_TOLD])
 
 
-def _sorted(request: CaptionRequest, raw: str, end: str, script: str) -> tuple[str, str, str]:
+def _sorted(
+    request: CaptionRequest, raw: str, end: str, wanted: WordedConfig
+) -> tuple[str, str, str]:
     turn = looping(raw)
     if end == TIMEOUT:
         return "timeout", "", "the answer took too long"
@@ -198,10 +204,10 @@ def _sorted(request: CaptionRequest, raw: str, end: str, script: str) -> tuple[s
         return "schema", "", str(error)
     if len(caption) >= _most(request.schema) and caption[-1] not in ".!?":
         return "truncated", "", f"cut off after {len(caption)} characters by its schema"
-    return _judged(" ".join(caption.split()), script)
+    return _judged(" ".join(caption.split()), wanted)
 
 
-def _judged(caption: str, script: str) -> tuple[str, str, str]:
+def _judged(caption: str, wanted: WordedConfig) -> tuple[str, str, str]:
     if not caption:
         return "degenerate", "", "empty"
     if refusal(caption):
@@ -210,8 +216,10 @@ def _judged(caption: str, script: str) -> tuple[str, str, str]:
         return "degenerate", "", f"repeats {turn!r}"
     if _storable(caption) != caption:
         return "degenerate", "", "holds characters that are no text"
-    if wrong_script(caption, script):
-        return "degenerate", "", f"most letters are not {script}"
+    if wrong_script(caption, wanted.script):
+        return "degenerate", "", f"most letters are not {wanted.script}"
+    if wanted.language and wrong_language(caption, wanted.language):
+        return "degenerate", "", f"most words are not {wanted.language} (language)"
     return OK, caption, ""
 
 

@@ -12,6 +12,7 @@ rules may be added to the others (`SCORES_VERSION`) without touching a chain.
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import Literal
 
 VERSION = "2"
 SCORES_VERSION = "2"
@@ -55,7 +56,7 @@ _COMMON = {
     "nl": "het een en zijn met van naar terwijl dan op wordt aan hij zij door",
 }
 _LANGUAGES = {code: frozenset(words.split()) for code, words in _COMMON.items()}
-LANGUAGES = tuple(_LANGUAGES)
+Language = Literal["en", "de", "fr", "es", "it", "pt", "nl"]
 _CLAUSE = re.compile(r"[.;:!?,]|\b(?:and|then|while|as|before|after|until)\b", re.IGNORECASE)
 
 
@@ -116,7 +117,7 @@ def script(text: str, wanted: str) -> float:
 
 
 def language(text: str, wanted: str) -> float:
-    """Share that speaks for a language (one of `LANGUAGES`) among words that tell one, 0 to 1.
+    """Share that speaks for a `Language` among words that tell one, 0 to 1.
 
     A word that the wanted language has, too, speaks for it. 1 for a text without such words, like
     that of an action label.
@@ -125,6 +126,15 @@ def language(text: str, wanted: str) -> float:
     ours = sum(word in _LANGUAGES[wanted] for word in found)
     known = sum(any(word in each for each in _LANGUAGES.values()) for word in found)
     return ours / known if known else 1.0
+
+
+def voices(text: str, wanted: str) -> tuple[int, int]:
+    """How many words speak for a `Language`, and how many for one other, the loudest."""
+    found, ours = words(text), _LANGUAGES[wanted]
+    others = (each - ours for each in _LANGUAGES.values())
+    return sum(word in ours for word in found), max(
+        sum(word in each for word in found) for each in others
+    )
 
 
 def own_words(text: str) -> float:
@@ -157,7 +167,7 @@ def scores(
         before: text of the segment before, None where there is none.
         seconds: length of the segment.
         wanted: script of the language it should be in.
-        tongue: that language, one of `LANGUAGES`; None where it is another one.
+        tongue: that language, a `Language`; None where it is another one.
     """
     told = {"language": language(text, tongue)} if tongue else {}
     return {

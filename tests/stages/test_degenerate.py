@@ -1,10 +1,12 @@
 """Texts that nobody meant."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.captioning.degenerate import looping, refusal, wrong_script
+from stages.captioning.degenerate import looping, refusal, wrong_language, wrong_script
 
 STORY = (
     "A man in a red coat walks left past a parked car. A dog runs after him, stops at the kerb and "
@@ -76,3 +78,19 @@ def test_the_script_of_most_letters_counts() -> None:
     assert wrong_script("一个人在走路", "latin") and wrong_script("Мяч катится", "latin")
     assert not wrong_script("The sign says 出口 in red.", "latin")
     assert not wrong_script("Мяч катится", "cyrillic") and not wrong_script("12 : 30", "latin")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "wrong"),
+    [
+        ("Ein Mann geht mit dem Hund zur Tür und setzt sich auf die Bank.", "en", True),
+        ("Ein Mann geht mit dem Hund zur Tür und setzt sich auf die Bank.", "de", False),
+        (STORY, "de", True),
+        (STORY, "en", False),
+        ("Players of Real Madrid pass on, no goal; van der Berg kicks.", "en", False),
+        ("turn left, attack", "en", False),
+        ("Мяч катится", "en", False),
+    ],
+)
+def test_the_language_of_most_telling_words_counts(text: str, wanted: Any, wrong: bool) -> None:
+    assert wrong_language(text, wanted) == wrong

@@ -51,7 +51,7 @@ def question(**changes: Any) -> CaptionRequest:
 
 
 def sort(raw: str, end: str = "stop", **changes: Any) -> tuple[str, str]:
-    found = understand(question(**changes), raw, end, "latin")
+    found = understand(question(**changes), raw, end, WordedConfig())
     return found.status, found.text
 
 
@@ -122,6 +122,7 @@ def test_a_caption_may_be_as_long_as_its_schema_allows_if_its_sentence_ends() ->
         (say("rolls and " * 15), "stop", "degenerate"),
         ('{"caption": "' + "rolls and " * 15, "length", "degenerate"),
         (say("球在滚动"), "stop", "degenerate"),
+        (say("Un perro corre hacia la puerta y luego está con una pelota"), "stop", "degenerate"),
         (say("a\x00b"), "stop", "degenerate"),
         ('{"caption": "a \\ud800 b"}', "stop", "degenerate"),
         (say("I'm sorry, I can't help."), "stop", "blocked"),
@@ -145,7 +146,7 @@ def test_a_caption_may_be_as_long_as_its_schema_allows_if_its_sentence_ends() ->
     ],
 )
 def test_what_is_no_caption_has_a_status(raw: str, end: str, status: str) -> None:
-    found = understand(question(), raw, end, "latin")
+    found = understand(question(), raw, end, WordedConfig())
     assert found.status == status
     assert found.message and len(found.message) <= 200
     found.text.encode()  # can be stored
