@@ -102,7 +102,7 @@ _CAPTION = [
     pa.field("prompt", pa.string()),
     pa.field("model", pa.string()),
     pa.field("binding", pa.string()),
-    pa.field("sampling", pa.string()),  # hash of the decoding parameters
+    pa.field("sampling", pa.string()),  # decoding parameters of the last try, as JSON
     pa.field("times", pa.list_(pa.float64())),  # of the frames shown, s from frame 0
     pa.field("before", pa.list_(pa.float64())),  # of those of the segment before
     pa.field("width", pa.int32()),  # pixels of these frames

@@ -6,7 +6,6 @@ from typing import Any
 
 from corpus.errors import UserError
 from pipeline.prompting.clip import Chosen
-from stages.captioning.asking import sampling_id
 from stages.captioning.backend import (
     OK,
     CaptionAnswer,
@@ -137,7 +136,6 @@ def _question(one: Asked, trial: Trial) -> dict[str, Any]:
         "schema": request.schema,
         "model": request.model,
         "sampling": request.sampling,
-        "sampling_id": sampling_id(request.sampling),
         "binding": request.id,
     }
     if trial.dry:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from corpus.clock import Clock
-from corpus.ids import content_id
+from corpus.ids import canonical_json
 from stages.captioning.backend import OK, CaptionAnswer, CaptionBackend, CaptionRequest, Detail
 from stages.captioning.chains import Chain
 from stages.captioning.sight import Known, Sight
@@ -20,7 +20,6 @@ from vlm_prompts import Prompt
 
 Spans = Sequence[tuple[int, int]]
 AGAIN = {"truncated", "blocked", "degenerate", "schema"}  # of which another decoding may be free
-SAMPLING_ID = 16  # characters of the hash of decoding parameters
 Hearing = Callable[[CaptionRequest, CaptionAnswer, str | None], None]
 
 
@@ -172,7 +171,7 @@ class Asker:
             "prompt": self.prompt.name if self.prompt else str(self.backend.prompt),
             "model": request.model,
             "binding": answer.id,
-            "sampling": sampling_id(request.sampling),
+            "sampling": canonical_json(request.sampling),
             "times": list(request.shown.times),
             "before": list(request.before.times),
             "width": width,
@@ -185,11 +184,6 @@ class Asker:
         }
         told = answer.status, answer.text, answer.message
         return Said(*chunks, *told, reason, accepted, columns)
-
-
-def sampling_id(sampling: dict[str, Any]) -> str:
-    """Short name of decoding parameters."""
-    return content_id("sampling", sampling)[:SAMPLING_ID]
 
 
 def over(value: Any) -> Chain:

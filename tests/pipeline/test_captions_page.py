@@ -117,6 +117,8 @@ def test_it_tells_what_was_seen_taken_and_rejected(
     assert "fake@1 · prompt generic/2" in words
     assert "3 of 128×96, and 3 before" in words  # 1 s at 2 fps, and as much before it
     assert "Shown at 2 2.5 3 s. Before: 1 1.5 2 s." in words
+    for temperature in ("0", "0.7"):  # of first tries and of second ones
+        assert f"decoding {{&#34;temperature&#34;:{temperature}}}" in words
     assert "642, 34" in words and "0.50" in words  # a second try: tokens and seconds of both
     assert "<script>" not in html and "&lt;script&gt;" in html
     assert html.count("<img ") >= 2 * 5 * 2 and "http" not in html
