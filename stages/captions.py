@@ -20,9 +20,7 @@ A rejected segment stays in its clip's partition without text. A clip ends here 
 meta-caption failed, or when none of its segments has a caption.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any, ClassVar
 
 import av
@@ -34,10 +32,11 @@ from pydantic import Field, field_validator
 import vlm_prompts
 from corpus.errors import UserError
 from corpus.rows import Level, Outcome, Row
-from stages.captioning.asking import Asker, Said, Spans, added, over
-from stages.captioning.backend import OK, CaptionAnswer, CaptionBackend, CaptionRequest, Detail
+from stages.captioning.account import Account
+from stages.captioning.asking import Asker, Said, Spans, over
+from stages.captioning.backend import OK, CaptionAnswer, CaptionBackend, CaptionRequest
 from stages.captioning.canaries import Canaries, Flight
-from stages.captioning.chains import Chain, Load, converse
+from stages.captioning.chains import Chain, converse
 from stages.captioning.engine import EngineBackend
 from stages.captioning.engine_config import EngineConfig
 from stages.captioning.given import NO_CAPTION, GivenBackend, GivenConfig
@@ -146,9 +145,7 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
         )
         self._canaries = Canaries(self.backend, config.canaries if self.prompt else 0.0)
         self._flight = Flight()
-        self._load = Load()
-        self._spent = Detail()
-        self._counts = Counter[str]()
+        self._account = Account()
         self._kept: dict[str, list[Row]] = {}
 
     @property
@@ -192,7 +189,8 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
         todo = {key: one for key, one in zip(keys, records, strict=True) if key not in rows}
         self._flight = Flight()
         openings = [lambda one=one: self._opened(one) for one in todo.values()]
-        told = converse(self.backend, self._canaries.mixed(self._flight, openings), self._load)
+        mixed = self._canaries.mixed(self._flight, openings)
+        told = converse(self.backend, mixed, self._account.load)
         self._canaries.check(self._flight)
         clips = [one for one in told if one != [None]]  # a canary has nothing to tell
         unread: Exception | None = None
@@ -207,11 +205,9 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
         return [rows[key] for key in keys]
 
     def told(self) -> dict[str, Any]:
-        spent = {name: n for name, n in asdict(self._spent).items() if name != "seconds"}
-        found = {**asdict(self._load), **spent, **self._counts, "limit": self.backend.limit}
+        found = self._account.told(self.backend)
         canaries = {"canaries": self._canaries.told()} if self.prompt else {}
-        self._load, self._spent, self._counts = Load(), Detail(), Counter()
-        return {**found, **canaries} if found["asks"] else {}
+        return {**found, **canaries} if found else {}
 
     def advance(self, record: Record, rows: Sequence[Row]) -> list[Record]:
         found = by_id(rows)
@@ -270,9 +266,7 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
     def heard(self, request: CaptionRequest, answer: CaptionAnswer, reason: str | None) -> None:
         """Called with every question and its answer, and the reason why that is no caption."""
         self._flight.hear(answer)
-        self._counts["answers"] += 1
-        self._spent = added(self._spent, answer.detail)
-        self._counts["again"] += request.sampling == self.backend.again
+        self._account.hear(self.backend, request, answer)
 
     # -- telling --------------------------------------------------------------------------------
 

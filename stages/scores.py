@@ -208,6 +208,9 @@ class ScoresStage(ClipStage[ScoresConfig]):
         )
         return [_rows(*both) for both in zip(records, told, strict=True)]
 
+    def told(self) -> dict[str, Any]:
+        return self.checks.told() if self.checks else {}
+
     def advance(self, record: Record, rows: Sequence[Row]) -> list[Record]:
         found = by_id(rows)
         if not found:

@@ -17,7 +17,15 @@ from corpus.rows import Row
 from corpus.video import read_video
 from pipeline.ledger.replay import Answered
 from pipeline.ledger.walk import Slice
-from pipeline.pages.captions_load import CAPTIONS, CaptionLoad, bound, canary_words, read_load
+from pipeline.pages.captions_load import (
+    CAPTIONS,
+    CHECKS,
+    CaptionLoad,
+    bound,
+    canary_words,
+    check_words,
+    read_load,
+)
 from pipeline.pages.clip_cards import Picture, picture
 from pipeline.pages.first import First
 from pipeline.pages.html import environment
@@ -135,6 +143,7 @@ class CaptionsSeen:
                 shares=load.shares,
                 bound=bound(load),
                 canaries=canary_words(load),
+                checks=check_words(read_load(log, CHECKS)),
                 worded=_worded(load),
                 track=TRACK,
                 clips=[_clip(one, media, clock) for one in self._shown.found],

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.telemetry.events import Event, read_events
 
-CAPTIONS = "captions"
+CAPTIONS, CHECKS = "captions", "scores"
 MOSTLY = 0.8  # a share that counts as nearly all
 SUMS = (
     *("asks", "questions", "open", "full", "starved", "ending", "seconds"),
@@ -57,11 +57,15 @@ class CaptionLoad:
         return self.sums["tokens_out"] / worked if worked > 0 else 0.0
 
 
-def read_load(path: Path) -> CaptionLoad:
-    """Sum up a log; UserError where it is damaged."""
+def read_load(path: Path, stage: str = CAPTIONS) -> CaptionLoad:
+    """Sum up a log; UserError where it is damaged.
+
+    Args:
+        stage: that asked; `CHECKS` are asked by another.
+    """
     found, batches = CaptionLoad(), dict[str, list[tuple[float, float]]]()
     for one in read_events(path):
-        if one["event"] != "batch" or one["stage"] != CAPTIONS or not one.get("told"):
+        if one["event"] != "batch" or one["stage"] != stage or not one.get("told"):
             continue
         _add(found, one, one["told"])
         begun, seconds = one["begun"], one["seconds"]
@@ -102,6 +106,19 @@ def bound(load: CaptionLoad) -> str:
         f"{shares['own']:.0%} was the stage's own work beside it.": shares["own"],
     }
     return f"{told}; {max(waits, key=lambda text: waits[text])}"
+
+
+def check_words(load: CaptionLoad) -> str:
+    """A sentence on what yes/no checks took; "" where there were none."""
+    if not load.sums["answers"]:
+        return ""
+    sums = load.sums
+    cost = f", cost {sums['cost']:,.4g}" if sums["cost"] else ""
+    return (
+        f"Checks asked {sums['answers']:,.0f} questions besides: {sums['tokens_in']:,.0f} tokens "
+        f"read, {sums['tokens_out']:,.0f} written{cost}; {load.filled:.0%} of the {load.limit} "
+        "that their backend works on at once were open, on average."
+    )
 
 
 def canary_words(load: CaptionLoad) -> str:

@@ -6,12 +6,13 @@ once, and each is a chain of one.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from corpus.clock import Clock
 from corpus.ids import canonical_json
+from stages.captioning.account import added
 from stages.captioning.backend import OK, CaptionAnswer, CaptionBackend, CaptionRequest, Detail
 from stages.captioning.chains import Chain
 from stages.captioning.sight import Known, Sight
@@ -190,8 +191,3 @@ def over(value: Any) -> Chain:
     """A chain that asks nothing."""
     yield from ()
     return value
-
-
-def added(one: Detail, two: Detail) -> Detail:
-    """What both took."""
-    return Detail(*(a + b for a, b in zip(astuple(one), astuple(two), strict=True)))

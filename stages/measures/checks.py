@@ -16,6 +16,7 @@ import cv2
 import decord
 
 from corpus.clock import Clock
+from stages.captioning.account import Account
 from stages.captioning.backend import (
     NOTHING,
     OK,
@@ -51,6 +52,7 @@ class Checks:
     def __init__(self, backend: CaptionBackend, clock: Clock) -> None:
         self._backend = backend
         self._clock = clock
+        self._account = Account()
 
     def identity(self) -> dict[str, Any]:
         pictures = versions(av, cv2, decord)
@@ -67,10 +69,14 @@ class Checks:
         caption one of whose questions was not answered has neither.
         """
         openings = [lambda one=one: self._chains(*one) for one in clips]
-        told = converse(self._backend, openings)
+        told = converse(self._backend, openings, self._account.load)
         return [
             _gathered(segments, answers) for (_, segments), answers in zip(clips, told, strict=True)
         ]
+
+    def told(self) -> dict[str, Any]:
+        """What was asked since the last call, and what it took."""
+        return self._account.told(self._backend)
 
     def _chains(self, clip: Path, segments: Segments) -> list[Chain]:
         """A chain per question: all of them are open at once."""
@@ -80,11 +86,16 @@ class Checks:
         spans = [(segment["a"], segment["b"]) for segment in spoken]
         sight = Sight(clip, self._clock, spans, self._backend.view)
         return [
-            _ask(self._request(sight.shown(*span), span, claim, polarity))
+            self._ask(self._request(sight.shown(*span), span, claim, polarity))
             for segment, span in zip(spoken, spans, strict=True)
             for claim in claims(segment["text"])
             for polarity in POLARITIES
         ]
+
+    def _ask(self, request: CaptionRequest) -> Chain:
+        answer: CaptionAnswer = yield request
+        self._account.hear(self._backend, request, answer)
+        return answer
 
     def _request(
         self, shown: Shown, span: tuple[int, int], claim: str, polarity: str
@@ -109,11 +120,6 @@ class Checks:
 def claims(text: str) -> list[str]:
     """The sentences of a caption."""
     return [part for part in (piece.strip() for piece in _ENDS.split(text)) if part]
-
-
-def _ask(request: CaptionRequest) -> Chain:
-    answer: CaptionAnswer = yield request
-    return answer
 
 
 def _gathered(segments: Segments, answers: Sequence[CaptionAnswer]) -> list[dict[str, float]]:

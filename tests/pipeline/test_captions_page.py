@@ -52,6 +52,8 @@ class FakeModel(CaptionBackend):
 
     def _reply(self, request: CaptionRequest) -> CaptionAnswer:
         spent = Detail(321, 17, 0.25)
+        if request.choices:
+            return request.answer("ok", "yes", detail=spent, likely={"yes": 0.9, "no": 0.1})
         if request.schema == SCHEMA:
             pixel = request.shown.frames[0, 0, 0].astype(int)
             seen = min(COLOURS, key=lambda one: sum(abs(pixel - COLOURS[one])))
@@ -83,9 +85,11 @@ def corpus_settings() -> list[str]:
     ]
 
 
-def corpus_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: CaptionBackend) -> Path:
+def corpus_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: CaptionBackend, *more: str
+) -> Path:
     monkeypatch.setitem(captions_module.BACKENDS, "fake", lambda config: backend)
-    make_corpus(tmp_path / "corpus", films_of(tmp_path), "real", corpus_settings())
+    make_corpus(tmp_path / "corpus", films_of(tmp_path), "real", [*corpus_settings(), *more])
     return tmp_path / "corpus"
 
 
@@ -124,6 +128,15 @@ def test_it_tells_what_was_seen_taken_and_rejected(
     assert html.count("<img ") >= 2 * 5 * 2 and "http" not in html
     whole = Path(write_report(corpus, clips=2)).read_text()
     assert "<h2>Captions</h2>" in whole and "<script>" not in whole
+
+
+def test_what_checks_took_is_told_besides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may ask more than captions did, and a hosted model has its price for each."""
+    more = ["scores.use=[rules, checks]", "scores.checks.backend=fake"]
+    words = plain(part(corpus_of(tmp_path, monkeypatch, FakeModel(), *more)))
+    asked = 2 * 2 * 2  # polarities, captions that there are, films
+    assert f"Checks asked {asked} questions besides: {321 * asked:,} tokens read" in words
+    assert "of the 4 that their backend works on at once were open" in words
 
 
 def test_a_blind_model_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
