@@ -30,8 +30,9 @@ from stages.captioning.backend import CaptionAnswer, CaptionRequest
 from stages.captioning.engine import EngineBackend
 from stages.captioning.engine_config import ENVIRONMENT, ON_CPU, EngineConfig, arguments, on_cpu
 from stages.captioning.engine_input import chat, media
+from stages.captioning.settings import CaptionsConfig
 from stages.captioning.worded import Decoding, pieces
-from stages.captions import CaptionsConfig, CaptionsStage
+from stages.captions import CaptionsStage
 from stages.stage import Context, Record
 
 TOKENS = 64

@@ -20,14 +20,13 @@ A rejected segment stays in its clip's partition without text. A clip ends here 
 meta-caption failed, or when none of its segments has a caption.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import av
 import cv2
 import decord
 import pyarrow as pa
-from pydantic import Field, field_validator
 
 import vlm_prompts
 from corpus.errors import UserError
@@ -37,63 +36,17 @@ from stages.captioning.asking import Asker, Said, Spans, over
 from stages.captioning.backend import OK, CaptionAnswer, CaptionBackend, CaptionRequest
 from stages.captioning.canaries import Canaries, Flight
 from stages.captioning.chains import Chain, converse
-from stages.captioning.engine import EngineBackend
-from stages.captioning.engine_config import EngineConfig
-from stages.captioning.given import NO_CAPTION, GivenBackend, GivenConfig
-from stages.captioning.motion import MotionBackend, MotionConfig
-from stages.captioning.server import ServerBackend
-from stages.captioning.server_config import ServerConfig
+from stages.captioning.given import NO_CAPTION, GivenBackend
+from stages.captioning.settings import BACKENDS, CaptionsConfig, widths
 from stages.captioning.sight import Known, Sight
 from stages.libraries import versions
 from stages.measures import text_rules
 from stages.segments import fixed_spans
-from stages.stage import ClipStage, Context, Record, Resources, StageConfig, by_id
+from stages.stage import ClipStage, Context, Record, Resources, by_id
 
 UNJUDGED = "no_verdict"
 BATCHES = 4  # clips of a batch per question that a backend works on at once: a batch's end is idle
 LADDER = ("every", "a", "b", "text", "status", "prompt", "model", "binding")
-
-
-class CaptionsConfig(StageConfig):
-    """Who writes captions, and what is asked.
-
-    Attributes:
-        backend: ``motion`` says what is measured; ``given`` takes what a timeline sidecar says;
-            ``vllm`` asks a model in the worker, ``server`` one behind an address.
-        prompt: name of a prompt in ``vlm_prompts`` or path of a .md file, for backends that are
-            asked in words; ``motion`` and ``given`` are not.
-        chain: whether a segment's question builds on the caption before it.
-        ladders: densities such as ``4s`` at which captions are made besides, in chains of their
-            own.
-        canaries: questions of known answer per clip, for backends that are asked in words; at
-            least two per batch, 0 for none.
-        motion, given, vllm, server: settings of that backend.
-    """
-
-    backend: str = "motion"
-    prompt: str = "generic"
-    chain: bool = True
-    ladders: tuple[str, ...] = ()
-    canaries: float = Field(default=0.05, ge=0, le=1)
-    motion: MotionConfig = MotionConfig()
-    given: GivenConfig = GivenConfig()
-    vllm: EngineConfig = EngineConfig()
-    server: ServerConfig = ServerConfig()
-
-    @field_validator("backend")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name in BACKENDS:
-            return name
-        raise ValueError(f"{name!r} is no caption backend: choose {' or '.join(BACKENDS)}")
-
-
-BACKENDS: dict[str, Callable[[CaptionsConfig], CaptionBackend]] = {
-    "motion": lambda config: MotionBackend(config.motion),
-    "given": lambda config: GivenBackend(config.given),
-    "vllm": lambda config: EngineBackend(config.vllm),
-    "server": lambda config: ServerBackend(config.server),
-}
 _CAPTION = [
     pa.field("text", pa.string()),
     pa.field("status", pa.string()),
@@ -139,7 +92,7 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
         super().__init__(config, context)
         self.backend: CaptionBackend = backend or BACKENDS[config.backend](config)
         self.prompt = vlm_prompts.load(config.prompt) if self.backend.prompt is None else None
-        self.widths = _widths(config.ladders, context)
+        self.widths = widths(config.ladders, context.clock)
         self._asker = Asker(
             self.backend, self.prompt, context.clock, config.chain, self._silence, self.heard
         )
@@ -288,30 +241,6 @@ class CaptionsStage(ClipStage[CaptionsConfig]):
                 for segment, one in zip(record["segments"], segments, strict=True)
             ),
         ]
-
-
-def _widths(ladders: Sequence[str], context: Context) -> dict[str, int]:
-    """Chunks per ladder.
-
-    Raises:
-        UserError: not whole chunks, or twice the same.
-    """
-    found: dict[str, int] = {}
-    for every in ladders:
-        try:
-            seconds = float(every.removesuffix("s")) if every.endswith("s") else 0.0
-        except ValueError:
-            seconds = 0.0
-        if seconds <= 0:
-            raise UserError(f"captions.ladders: {every!r} is no density: write seconds, as in 4s")
-        try:
-            width = context.clock.chunks_of(seconds)
-        except UserError as error:
-            raise UserError(f"captions.ladders: {error}") from error
-        if width in found.values():
-            raise UserError(f"captions.ladders: {every} is there twice")
-        found[f"{seconds:g}s"] = width
-    return found
 
 
 def _columns(said: Said) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from corpus.errors import UserError
 from corpus.rows import Row
+from stages.captioning.settings import BACKENDS, CaptionsConfig
 from stages.captioning.sight import Known
-from stages.captions import BACKENDS, CaptionsConfig
 from stages.measures import text_rules
 from stages.measures.checks import Checks
 from stages.measures.vectors import packed

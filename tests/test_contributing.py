@@ -54,7 +54,7 @@ def test_the_example_stage_keeps_bright_clips_and_names_dark_ones(example: Stage
 
 def test_the_tables_that_it_names_are_there() -> None:
     from corpus.codecs import BUILDERS
-    from stages.captions import BACKENDS
+    from stages.captioning.settings import BACKENDS
 
     assert "clips" in recipe.ROW_STAGES and "dct" in BUILDERS and "motion" in BACKENDS
     for name in re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", TEXT):

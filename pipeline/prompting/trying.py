@@ -14,8 +14,9 @@ from stages.captioning.backend import (
     DirectBackend,
     Shown,
 )
+from stages.captioning.settings import BACKENDS, CaptionsConfig
 from stages.captioning.worded import Moving, Still, WordedConfig, pieces
-from stages.captions import BACKENDS, CaptionsConfig, CaptionsStage
+from stages.captions import CaptionsStage
 
 STANDS_FOR = "(the caption of {start:g} s to {end:g} s)"
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from small_corpus import RUN, make_corpus
 
-import stages.captions as captions_module
 from corpus.video import write_video
 from pipeline.ledger.status import latest
 from pipeline.pages.captions import CaptionsSeen
@@ -25,6 +24,7 @@ from stages.captioning.backend import (
     View,
 )
 from stages.captioning.canaries import COLOURS, SCHEMA
+from stages.captioning.settings import BACKENDS
 
 HOSTILE = "<script>alert('x')</script>"
 
@@ -88,7 +88,7 @@ def corpus_settings() -> list[str]:
 def corpus_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: CaptionBackend, *more: str
 ) -> Path:
-    monkeypatch.setitem(captions_module.BACKENDS, "fake", lambda config: backend)
+    monkeypatch.setitem(BACKENDS, "fake", lambda config: backend)
     make_corpus(tmp_path / "corpus", films_of(tmp_path), "real", [*corpus_settings(), *more])
     return tmp_path / "corpus"
 

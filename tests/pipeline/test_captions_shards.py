@@ -8,11 +8,11 @@ import pytest
 from small_corpus import make_corpus, replayed
 from test_captions_page import FakeModel, corpus_settings, films_of
 
-import stages.captions as captions_module
 from corpus.store import store_at
 from pipeline.forecast.trial import walk
 from pipeline.ledger.status import read_status
 from stages.captioning.backend import CaptionAnswer, Detail
+from stages.captioning.settings import BACKENDS
 
 
 class Timed(FakeModel):
@@ -31,7 +31,7 @@ class Timed(FakeModel):
 
 
 def shards_of(folder: Path, films: Path, monkeypatch: pytest.MonkeyPatch, seconds: float) -> Path:
-    monkeypatch.setitem(captions_module.BACKENDS, "fake", lambda config: Timed(seconds))
+    monkeypatch.setitem(BACKENDS, "fake", lambda config: Timed(seconds))
     plan = make_corpus(folder, films, "real", corpus_settings())
     finished = {one["clip_id"]: one for one in replayed(folder).finished}
     (shards,) = plan.corpus_stages
@@ -56,7 +56,7 @@ def test_shards_are_the_same_however_long_answers_took(
 def test_a_forecast_counts_the_tokens_that_the_backend_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(captions_module.BACKENDS, "fake", lambda config: Timed(1.0))
+    monkeypatch.setitem(BACKENDS, "fake", lambda config: Timed(1.0))
     plan = make_corpus(tmp_path / "first", films_of(tmp_path), "real", corpus_settings())
     records = read_status(tmp_path / "first").listing.records()
     trial = walk(list(zip(plan.stages, plan.tables, strict=True)), next(iter(records)), "v")

@@ -11,7 +11,6 @@ from PIL import Image
 from small_corpus import make_corpus, replayed
 from typer.testing import CliRunner
 
-import stages.captions as captions_module
 from corpus.errors import UserError
 from corpus.video import write_video
 from pipeline.cli import app
@@ -19,7 +18,8 @@ from pipeline.prompting.clip import of_corpus, of_film
 from pipeline.prompting.sheets import write_sheets
 from pipeline.prompting.trying import Trial, content, to_json, told, try_prompt
 from stages.captioning.backend import CaptionAnswer, CaptionRequest, Detail, DirectBackend, View
-from stages.captions import CaptionsConfig, CaptionsStage
+from stages.captioning.settings import BACKENDS, CaptionsConfig
+from stages.captions import CaptionsStage
 
 SET = [
     *("clips.min_seconds=2", "clips.buckets=[[128, 96]]", "segments.mode=fixed"),
@@ -59,7 +59,7 @@ def film(tmp_path: Path) -> Path:
 @pytest.fixture
 def teller(monkeypatch: pytest.MonkeyPatch) -> Teller:
     backend = Teller()
-    monkeypatch.setitem(captions_module.BACKENDS, "teller", lambda config: backend)
+    monkeypatch.setitem(BACKENDS, "teller", lambda config: backend)
     return backend
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-import stages.captions as captions_module
 from corpus.clock import Clock
 from corpus.layout import Media
-from stages.captions import CaptionsConfig, CaptionsStage
+from stages.captioning.settings import BACKENDS, CaptionsConfig
+from stages.captions import CaptionsStage
 from stages.stage import Context
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -35,7 +35,7 @@ def scripted(
         **more: Any,
     ) -> tuple[CaptionsStage, Scripted]:
         backend = kind(reply, **more)
-        monkeypatch.setitem(captions_module.BACKENDS, "scripted", lambda config: backend)
+        monkeypatch.setitem(BACKENDS, "scripted", lambda config: backend)
         chosen = {"canaries": 0, **(settings or {})}
         config = CaptionsConfig(backend="scripted", **chosen)
         return CaptionsStage(config, Context(media, Clock())), backend

@@ -19,7 +19,8 @@ from corpus.clock import Clock
 from corpus.layout import Media
 from stages.captioning.backend import BindingError
 from stages.captioning.canaries import COLOURS
-from stages.captions import CaptionsConfig, CaptionsStage
+from stages.captioning.settings import CaptionsConfig
+from stages.captions import CaptionsStage
 from stages.stage import Context
 
 COUNT = 4

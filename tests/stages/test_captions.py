@@ -10,14 +10,15 @@ import pytest
 from asked import CHUNKS, Scripted, brightness, clip, say_what_is_shown
 from pydantic import ValidationError
 
-import stages.captions as captions_module
+import vlm_prompts
 from corpus.clock import Clock
 from corpus.errors import UserError
 from corpus.layout import Media
 from corpus.rows import Row
 from corpus.timeline import Span, Timeline
 from stages.captioning.backend import BindingError, CaptionAnswer, CaptionRequest, View
-from stages.captions import CaptionsConfig, CaptionsStage
+from stages.captioning.settings import CaptionsConfig
+from stages.captions import CaptionsStage
 from stages.shards import captions_of
 from stages.stage import Context
 
@@ -224,7 +225,7 @@ def test_prompt_and_model_decide_the_fingerprint(
 ) -> None:
     stage, backend = scripted(say_what_is_shown)
     first = stage.fingerprint
-    text = (captions_module.vlm_prompts.FOLDER / "generic.md").read_text()
+    text = (vlm_prompts.FOLDER / "generic.md").read_text()
     path = tmp_path / "other.md"
     path.write_text(text.replace("what starts to happen", "what begins"))
     config = CaptionsConfig(backend="scripted", prompt=str(path))

@@ -18,8 +18,9 @@ from corpus.ids import binding
 from corpus.layout import Media
 from corpus.video import read_video
 from stages.captioning.backend import CaptionAnswer, CaptionRequest, Detail, View
+from stages.captioning.settings import CaptionsConfig
 from stages.captioning.sight import Sight
-from stages.captions import CaptionsConfig, CaptionsStage
+from stages.captions import CaptionsStage
 from stages.stage import Context
 
 Make = Callable[..., tuple[CaptionsStage, Scripted]]
@@ -213,6 +214,7 @@ def test_a_ladder_of_the_segments_own_width_asks_nothing_twice(
         (["0.1s"], "0.1 s is not a whole number of chunks"),
         (["0.3s"], "not a whole number"),
         (["4"], "'4' is no density: write seconds, as in 4s"),
+        (["clip"], "a whole clip has its meta-caption anyway"),
         (["-4s"], "no density"),
         (["nans"], "no density|not a whole number"),
         (["2s", "2.0s"], "2.0s is there twice"),

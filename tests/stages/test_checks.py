@@ -13,6 +13,7 @@ from corpus.layout import Media
 from pipeline.recipe import load_recipe
 from stages import scores as scores_stage
 from stages.captioning.backend import CaptionAnswer, CaptionRequest
+from stages.captioning.settings import BACKENDS
 from stages.captions import UNJUDGED
 from stages.measures.checks import Checks, claims
 from stages.scores import ScoresConfig, ScoresStage
@@ -130,7 +131,7 @@ def test_no_answer_is_no_score_and_no_score_is_not_kept(
         return told if asks_whether_false(request) else answer(honest)(request)
 
     backend = Scripted(reply)
-    monkeypatch.setitem(scores_stage.BACKENDS, "motion", lambda config: backend)
+    monkeypatch.setitem(BACKENDS, "motion", lambda config: backend)
     monkeypatch.setattr(scores_stage, "MUTE", ())
     context = Context(media, Clock())
     config = ScoresConfig(use=("rules", "checks"), checks={"backend": "motion"})  # type: ignore[arg-type]
