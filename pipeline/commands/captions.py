@@ -57,6 +57,12 @@ def review(
     export: Annotated[
         Path | None, typer.Option(help="Write all labels as CSV for a classifier, and end.")
     ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write the sample as CSV to be filled, and end.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Store the labels of a filled --sheet, and end.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="--agreement for machines.")] = False,
 ) -> None:
     """Judge captions in a browser: clips play with their captions, keys accept and reject.
@@ -71,11 +77,20 @@ def review(
     * `tv2tv review corpus/ --agreement`
 
     * `tv2tv review corpus/ --export labels.csv`
+
+    * `tv2tv review corpus/ --sample 50 --sheet sheet.csv`
+
+    * `tv2tv review corpus/ --labels sheet.csv --reviewer ada`
     """
     from pipeline.review import agreement as agreeing
     from pipeline.review import command
 
     console = Console()
+    if sheet is not None:
+        clips, captions = command.write_sheet(corpus, sheet, sample, seed)
+        say(console, f"{captions} captions of {clips} clips, to be labelled: {sheet}")
+    if labels is not None:
+        say(console, f"{command.take_sheet(corpus, labels, reviewer)} labels stored")
     if export is not None:
         number, gone = command.export(corpus, export)
         say(console, f"{number} labels: {export}")
@@ -86,5 +101,5 @@ def review(
         told = [json.dumps(found.to_json(), indent=2)] if as_json else agreeing.lines(found)
         for text in told:
             typer.echo(text)
-    if export is None and not agreement:
+    if not agreement and (sheet, labels, export) == (None, None, None):
         command.serve(corpus, sample, seed, reviewer, port, lambda text: say(console, text))

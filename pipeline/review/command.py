@@ -1,4 +1,4 @@
-"""`review`: choose clips, serve the page, tell how far reviewers agree, export what they said."""
+"""`review`: choose clips, serve the page or write a sheet, tell how far reviewers agree, export."""
 
 import asyncio
 import getpass
@@ -13,14 +13,15 @@ from corpus.layout import open_corpus
 from pipeline.inputs.sources import read_listing
 from pipeline.ledger.status import latest_run, recipe_of
 from pipeline.ledger.walk import slices
-from pipeline.plan import make_plan
+from pipeline.plan import Plan, make_plan
 from pipeline.review.agreement import Agreement, agreement
 from pipeline.review.current import current, to_csv
 from pipeline.review.desk import Desk
 from pipeline.review.films import Films
 from pipeline.review.labels import Labels
-from pipeline.review.sample import draw
+from pipeline.review.sample import Clip, clip_of, draw
 from pipeline.review.server import Review
+from pipeline.review.sheet import read_sheet, to_sheet
 
 NAME = re.compile(r"[\w.@ -]{1,64}")
 
@@ -36,19 +37,12 @@ def prepare(corpus: str, sample: int, seed: int, reviewer: str | None, copies: P
     Raises:
         UserError: no corpus, nothing to review, or a name that is none.
     """
-    name = (getpass.getuser() if reviewer is None else reviewer).strip()
-    if not NAME.fullmatch(name):
-        raise UserError(f"--reviewer {name!r}: letters, digits, spaces and . _ @ -, at most 64")
-    run, _ = latest_run(corpus)
-    plan = make_plan(recipe_of(run), corpus)
-    clock = plan.recipe.clock.clock()
-    clips = draw(slices(plan, read_listing(run)), sample, seed, clock)
-    if not clips:
-        raise UserError(f"{corpus} has no finished clip with captions yet: tv2tv status {corpus}")
+    name = _name(reviewer)
+    plan, clips = _drawn(corpus, sample, seed)
     labels = Labels(plan.layout)
     labels.tidy()
     encoding = plan.recipe.model_dump()["clips"]["encoding"]
-    films = Films(plan.layout.media, clock, encoding, copies)
+    films = Films(plan.layout.media, plan.recipe.clock.clock(), encoding, copies)
     return Review(Desk(name, clips, labels), films)
 
 
@@ -78,6 +72,34 @@ def serve(
             say(f"{desk.judged} of {desk.captions} captions judged")
 
 
+def write_sheet(corpus: str, path: Path, sample: int, seed: int) -> tuple[int, int]:
+    """Write the sample as a sheet to be filled; returns how many clips and captions it has."""
+    plan, clips = _drawn(corpus, sample, seed)
+    write_text(path, to_sheet(clips, plan.layout.media))
+    return len(clips), sum(len(clip.captions()) for clip in clips)
+
+
+def take_sheet(corpus: str, path: Path, reviewer: str | None) -> int:
+    """Store the labels of a filled sheet as those of a reviewer, all or none of them; returns how
+    many.
+
+    Raises:
+        UserError: what `read_sheet` raises, or a caption that is not there any more.
+    """
+    name, given = _name(reviewer), read_sheet(path)
+    run, _ = latest_run(corpus)
+    plan = make_plan(recipe_of(run), corpus)
+    clock, wanted = plan.recipe.clock.clock(), {one.segment for one in given}
+    clips = [
+        clip_of(record, clock)
+        for part in slices(plan, read_listing(run))
+        for record in part.found.finished
+        if any(segment["segment_id"] in wanted for segment in record["segments"])
+    ]
+    Desk(name, clips, Labels(plan.layout)).state(given)
+    return len(given)
+
+
 def agreed(corpus: str) -> Agreement:
     """How far the reviewers of a corpus agree."""
     return agreement(_labels(corpus).standing())
@@ -92,6 +114,24 @@ def export(corpus: str, path: Path) -> tuple[int, int]:
     judged = current(labels, slices(plan, read_listing(run)))
     write_text(path, to_csv(judged))
     return len(judged), len(labels) - len(judged)
+
+
+def _name(reviewer: str | None) -> str:
+    """By default who is logged in."""
+    name = (getpass.getuser() if reviewer is None else reviewer).strip()
+    if not NAME.fullmatch(name):
+        raise UserError(f"--reviewer {name!r}: letters, digits, spaces and . _ @ -, at most 64")
+    return name
+
+
+def _drawn(corpus: str, sample: int, seed: int) -> tuple[Plan, list[Clip]]:
+    """The latest run's plan, and clips that have captions."""
+    run, _ = latest_run(corpus)
+    plan = make_plan(recipe_of(run), corpus)
+    clips = draw(slices(plan, read_listing(run)), sample, seed, plan.recipe.clock.clock())
+    if not clips:
+        raise UserError(f"{corpus} has no finished clip with captions yet: tv2tv status {corpus}")
+    return plan, clips
 
 
 def _labels(corpus: str) -> Labels:

@@ -85,16 +85,21 @@ class Desk:
         return {"reviewer": self.reviewer, "kinds": KINDS, "clips": clips, "labels": said}
 
     def put(self, data: Any) -> dict[str, Any]:
-        """Make statements durable, all or none.
-
-        Raises:
-            Refused: not what a page sends.
-            Stale: about captions that are not here with that binding.
-        """
+        """What a page sends: `state`, and an answer for it; Refused where it is none of that."""
         try:
             given = Statements.model_validate(data).labels
         except ValidationError as error:
             raise Refused(explain(error, Statements)) from error
+        self.state(given)
+        return {"saved": len(given), "judged": self.judged}
+
+    def state(self, given: Sequence[Statement]) -> None:
+        """Make statements durable, all or none.
+
+        Raises:
+            Refused: kinds that are none, or of what is not rejected.
+            Stale: about captions that are not here with that binding.
+        """
         for one in given:
             self._check(one)
         with self._turn:
@@ -104,7 +109,6 @@ class Desk:
                 self._said.pop(label.about, None)
                 if label.label != "none":
                     self._said[label.about] = label
-            return {"saved": len(labels), "judged": self.judged}
 
     def _check(self, one: Statement) -> None:
         if (one.segment, one.binding) not in self._places:

@@ -20,9 +20,10 @@ from worded_corpus import footage, make_corpus
 
 from corpus.errors import UserError
 from corpus.layout import Layout
+from corpus.store import store_at
 from pipeline.calibration.classifier import read_labels
 from pipeline.cli import app
-from pipeline.review.command import prepare
+from pipeline.review.command import prepare, take_sheet
 from pipeline.review.labels import Labels
 
 ABOUT = ("id", "binding")  # of a caption
@@ -138,6 +139,60 @@ def test_agreement_and_export(built: Layout, tmp_path: Path) -> None:
     assert {row["reviewer"] for row in rows} == {"ada", "bob"}
     judged = read_labels(path)  # what learns from it
     assert sorted(sum(good) for _, good in judged.values()) == [1, 2, 2, 2, 2, 2]
+
+
+def test_a_sheet_is_filled_and_taken(tmp_path: Path) -> None:
+    films = footage(tmp_path / "films", {"one": ("goes left", "=goes up", "rests")})
+    corpus, sheet = str(make_corpus(tmp_path / "corpus", films).layout.root), tmp_path / "s.csv"
+
+    def told(*asked: str) -> str:
+        answer = CliRunner().invoke(app, ["review", corpus, *asked])
+        assert answer.exit_code == 0, answer.output
+        return answer.output
+
+    assert told("--sheet", str(sheet)).startswith("3 captions of 1 clips, to be labelled")
+    with sheet.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["text"] for row in rows] == ["goes left", "=goes up", "rests"]
+    assert [(row["from"], row["to"]) for row in rows] == [
+        ("0.0", "1.0"),
+        ("1.0", "2.0"),
+        ("2.0", "3.0"),
+    ]
+    assert Path(rows[0]["clip"]).is_file() and not rows[0]["label"]
+    assert not {"verdict", "scores"} & set(rows[0]), "nobody is told the answer"
+
+    def fill(*labels: tuple[str, str]) -> None:
+        with sheet.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            for row, (label, kinds) in zip(rows, labels, strict=True):
+                writer.writerow({**row, "label": label, "kinds": kinds})
+
+    fill(("Accept", ""), ("reject", "wrong_time; language"), ("", "later"))
+    assert told("--labels", str(sheet), "--reviewer", "ada") == "2 labels stored\n"
+    labels = Labels(Layout(store_at(corpus)))
+    assert {one.segment_id: (one.reviewer, one.label, one.kinds) for one in labels.standing()} == {
+        rows[0]["segment_id"]: ("ada", "accept", ()),
+        rows[1]["segment_id"]: ("ada", "reject", ("wrong_time", "language")),
+    }
+    for bad, why in (
+        ([("perhaps", ""), ("accept", ""), ("", "")], "row 2: 'perhaps' is no label"),
+        ([("accept", ""), ("reject", "odd"), ("", "")], "row 3: 'odd' is no kind of error"),
+        ([("accept", "language"), ("", ""), ("", "")], "row 2: kinds are of rejected captions"),
+        ([("", ""), ("", ""), ("", "")], "no row has a label"),
+    ):
+        fill(*bad)
+        with pytest.raises(UserError, match=why):
+            take_sheet(corpus, sheet, "ada")
+    rows[2]["binding"] = "older"
+    fill(("accept", ""), ("accept", ""), ("reject", ""))
+    with pytest.raises(UserError, match="has no caption with binding older here"):
+        take_sheet(corpus, sheet, "ada")
+    assert len(labels.read()) == 2, "all or none"
+    sheet.write_text("segment_id,label\na,accept\n")
+    with pytest.raises(UserError, match="has no column binding"):
+        take_sheet(corpus, sheet, "ada")
 
 
 @pytest.mark.parametrize("name", ["", "a" * 65, "x\ny", "<b>", "../x"])
