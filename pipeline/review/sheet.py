@@ -17,6 +17,7 @@ from pipeline.review.sample import Clip
 
 GIVEN = ("segment_id", "binding", "clip", "from", "to", "text")
 FILLED = ("label", "kinds")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_sheet(clips: Iterable[Clip], media: Media) -> str:
@@ -31,8 +32,13 @@ def to_sheet(clips: Iterable[Clip], media: Media) -> str:
         for one in clip.segments:
             if one["text"]:
                 about = (one["id"], one["binding"], media.store.place(clip.media))
-                rows.writerow([*about, *one["seconds"], one["text"], "", ""])
+                rows.writerow([*about, *one["seconds"], _words(one["text"]), "", ""])
     return text.getvalue()
+
+
+def _words(text: str) -> str:
+    """As a spreadsheet shows it: what begins like a formula would be carried out."""
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def read_sheet(path: Path) -> list[Statement]:

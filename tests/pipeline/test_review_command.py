@@ -153,7 +153,7 @@ def test_a_sheet_is_filled_and_taken(tmp_path: Path) -> None:
     assert told("--sheet", str(sheet)).startswith("3 captions of 1 clips, to be labelled")
     with sheet.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["text"] for row in rows] == ["goes left", "=goes up", "rests"]
+    assert [row["text"] for row in rows] == ["goes left", "'=goes up", "rests"], "no formula"
     assert [(row["from"], row["to"]) for row in rows] == [
         ("0.0", "1.0"),
         ("1.0", "2.0"),
