@@ -13,8 +13,9 @@ asked in words (`stages.captioning.canaries`).
 
 Reasons:
     filtered: ``no_caption`` (the data says nothing about a segment);
-    failed: a status other than ok (``truncated``, ``blocked``, ``degenerate``, ``schema``,
-    ``timeout``, ``error``), ``timeline`` (the sidecar is unreadable or has changed).
+    failed: a status that the same question would have again (``truncated``, ``blocked``,
+    ``degenerate``, ``schema``), ``timeline`` (the sidecar is unreadable or has changed);
+    quarantined: ``timeout``, ``error``: `tv2tv run --retry` asks about the clip again.
 
 A rejected segment stays in its clip's partition without text. A clip ends here when its
 meta-caption failed, or when none of its segments has a caption.
@@ -46,6 +47,10 @@ from stages.stage import ClipStage, Context, Record, Resources, by_id
 
 UNJUDGED = "no_verdict"
 BATCHES = 4  # clips of a batch per question that a backend works on at once: a batch's end is idle
+OUTCOMES: dict[str, Outcome] = {
+    NO_CAPTION: "filtered",
+    **{"timeout": "quarantined", "error": "quarantined"},
+}
 LADDER = ("every", "a", "b", "text", "status", "prompt", "model", "binding")
 _CAPTION = [
     pa.field("text", pa.string()),
@@ -250,9 +255,7 @@ def _columns(said: Said) -> dict[str, Any]:
 def _row(
     level: Level, parent: str | None, name: str, said: Said, ladders: list[dict[str, Any]] | None
 ) -> Row:
-    outcome: Outcome = "ok" if said.reason is None else "failed"
-    if said.reason == NO_CAPTION:
-        outcome = "filtered"
+    outcome: Outcome = "ok" if said.reason is None else OUTCOMES.get(said.reason, "failed")
     columns = {**_columns(said), "accepted": said.accepted, "ladders": ladders}
     return Row(level, parent, name, outcome, said.reason, said.message or None, columns=columns)
 

@@ -162,6 +162,28 @@ def test_a_clip_ends_without_any_caption_or_without_its_meta_caption(
         assert {row.reason for row in rows} == {None, "timeout"}
 
 
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [("schema", "failed"), ("timeout", "quarantined"), ("error", "quarantined")],
+)
+def test_what_another_day_may_answer_is_quarantined_and_can_be_asked_again(
+    media: Media, scripted: Make, status: str, outcome: str
+) -> None:
+    """`tv2tv run --retry` takes up what is quarantined."""
+    stage, _ = scripted(
+        lambda request: (
+            request.answer(status, message="no")
+            if (request.kind, request.start) == ("segment", 1.0)
+            else say_what_is_shown(request)
+        )
+    )
+    one = clip(media, 1)
+    (rows,) = stage.process([one])
+    assert [row.outcome for row in rows] == ["ok", "ok", outcome, "ok"]
+    (after,) = stage.advance(one, rows)
+    assert [segment["verdict"] for segment in after["segments"]][1] == status
+
+
 def test_an_empty_answer_is_no_caption(media: Media, scripted: Make) -> None:
     stage, _ = scripted(lambda request: request.answer("ok", " "))
     (rows,) = stage.process([clip(media, 1)])
