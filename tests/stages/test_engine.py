@@ -11,15 +11,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_checks import captioned
 from tiny_engine import COLOURS, ask, needs_vllm, noise, one_of, question, running
 
+from corpus.clock import Clock
 from corpus.errors import UserError
+from corpus.layout import Media
 from pipeline.faults import passing, systemic
 from stages.captioning import engine_input
 from stages.captioning.backend import NOTHING, Away, BindingError, Shown
 from stages.captioning.engine import EngineBackend
 from stages.captioning.engine_config import EngineConfig
 from stages.captioning.worded import Again, Decoding, Moving, Still, pieces
+from stages.measures.checks import Checks
 
 pytestmark = needs_vllm
 
@@ -340,6 +344,24 @@ def test_checks_and_captions_share_a_batch(engine: EngineBackend) -> None:
     answers = ask(engine, *checks, *captions)
     assert [set(answer.likely) for answer in answers[:3]] == [{"yes", "no"}] * 3
     assert all(not answer.likely and answer.status == "ok" for answer in answers[3:])
+
+
+def test_a_model_that_knows_nothing_checks_captions_and_says_so_in_numbers(
+    engine: EngineBackend, media: Media
+) -> None:
+    records = [captioned(media, n, "It is grey. It is dark.", "a red car", "") for n in range(2)]
+    checks = Checks(engine, Clock())
+    clips = [(media.path(one["clip"]), one["segments"]) for one in records]
+    found, again = checks.scores(clips), checks.scores(clips)
+    assert found == again
+    for first, second, nothing in found:
+        assert nothing == {}
+        for scores in (first, second):
+            assert set(scores) == {"yes", "agree"}
+            assert 0 < scores["yes"] < 1 and 0 <= scores["agree"] <= 1
+    assert found[0] != found[1], "they show other frames"
+    told = checks.told()
+    assert told["answers"] == 2 * 2 * 2 * 3 and told["tokens_in"] > 0 and checks.told() == {}
 
 
 # -- engines that do not start, and that die ------------------------------------------------------
