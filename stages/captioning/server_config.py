@@ -26,7 +26,9 @@ class ServerConfig(WordedConfig):
         workers: that read clips and ask.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
     address: str = ""
     revision: str = ""
     dialect: Literal["vllm", "openai"] = "vllm"

@@ -6,6 +6,7 @@ value after the question's schema; text around it, or a text that no one meant, 
 """
 
 import json
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from stages.measures.text_rules import Language
 CHAT_ENDS = ("stop", "length", "content_filter")
 LOOPED, TIMEOUT = "loop", "timeout"
 MOST_TOLD = 200  # characters of a fault
+# Broken bytes, nothing at all, or an order of letters: a page would show what nobody said.
+_STEERING = re.compile("[\ufffd\ufeff\u00ad\u200b\u2060\u202a-\u202e\u2066-\u2069]")
 MOST_KEPT = 4000  # characters of an answer that is no caption
 
 
@@ -41,7 +44,7 @@ class Decoding(BaseModel):
         seed: of what is drawn.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     temperature: float = Field(default=0.0, ge=0, le=2)
     top_p: float = Field(default=1.0, gt=0, le=1)
     repetition_penalty: float = Field(default=1.0, gt=0, le=2)
@@ -74,12 +77,12 @@ class WordedConfig(BaseModel):
         again: of the second, where the first gave no caption. It must differ.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     model: str = ""
     fps: float = Field(default=2.0, gt=0)
     short_side: int = Field(default=336, ge=0)
     before: bool = True
-    most_frames: int = Field(default=32, ge=1)
+    most_frames: int = Field(default=32, ge=2)
     show: Literal["video", "images"] = "video"
     script: str = Field(default="latin", min_length=1)
     language: Language | None = "en"
@@ -266,8 +269,10 @@ def _refuse(constant: str) -> Any:
 
 
 def _storable(text: str) -> str:
-    """Without control characters and halves of surrogate pairs, which no table can hold."""
-    return "".join(c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs"))
+    """Without control characters, halves of surrogate pairs, which no table can hold, and what
+    makes a reader see another text."""
+    kept = _STEERING.sub("", text)
+    return "".join(c for c in kept if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs"))
 
 
 # -- choices --------------------------------------------------------------------------------------

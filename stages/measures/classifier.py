@@ -76,7 +76,7 @@ def read_classifier(path: Path) -> Classifier:
         numbers = [*columns["mean"], *columns["scale"], *columns["weight"], float(held["bias"])]
         if not rows or not all(map(math.isfinite, numbers)) or min(columns["scale"]) <= 0:
             raise ValueError("it has no features, or numbers that cannot be")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ArithmeticError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"verdicts: classifier={path} is no quality classifier ({error}): name a file that "
             "`tv2tv classifier fit` wrote"

@@ -21,7 +21,7 @@ from pipeline.faults import passing, systemic
 from stages.captioning import engine_input
 from stages.captioning.backend import NOTHING, Away, BindingError, Shown
 from stages.captioning.engine import EngineBackend
-from stages.captioning.engine_config import EngineConfig
+from stages.captioning.engine_config import EngineConfig, arguments
 from stages.captioning.worded import Again, Decoding, Moving, Still, pieces
 from stages.measures.checks import Checks
 
@@ -428,6 +428,21 @@ def test_what_a_worker_takes(model: Path) -> None:
     assert needs(device="cuda")[1] > 1
 
 
+def test_what_a_person_sets_is_what_the_engine_gets(model: Path) -> None:
+    def told(**settings: Any) -> dict[str, Any]:
+        return arguments(EngineConfig(model=str(model), **settings), "folder")
+
+    many = told(device="cuda", tensor_parallel=4, gpu_memory=0.6, max_seqs=7, max_model_len=512)
+    assert (many["tensor_parallel_size"], many["distributed_executor_backend"]) == (4, "mp")
+    assert (many["gpu_memory_utilization"], many["max_num_seqs"]) == (0.6, 7)
+    assert (many["max_model_len"], many["enable_prefix_caching"]) == (512, True)
+    assert "enable_chunked_prefill" not in many
+    one = told(device="cpu", prefix_caching=False)
+    assert one["distributed_executor_backend"] is None and not one["enable_prefix_caching"]
+    assert one["enable_chunked_prefill"] is False
+    assert not many["trust_remote_code"] and many["load_format"] == "safetensors"
+
+
 def test_what_can_change_an_answer_is_in_the_identity(model: Path) -> None:
     def identity(**settings: Any) -> dict[str, Any]:
         return EngineBackend(EngineConfig(model=str(model), **settings)).identity()
@@ -439,6 +454,7 @@ def test_what_can_change_an_answer_is_in_the_identity(model: Path) -> None:
         {"most_frames": 3},
         {"show": "images"},
         {"script": "cyrillic"},
+        {"language": "de"},
         {"dtype": "float32"},
         {"decoding": Decoding(max_tokens=9)},
         {"again": Again(temperature=0.9)},

@@ -1,6 +1,7 @@
 """Questions in words, and what answers come to."""
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -124,6 +125,8 @@ def test_a_caption_may_be_as_long_as_its_schema_allows_if_its_sentence_ends() ->
         (say("球在滚动"), "stop", "degenerate"),
         (say("Un perro corre hacia la puerta y luego está con una pelota"), "stop", "degenerate"),
         (say("a\x00b"), "stop", "degenerate"),
+        (say("A \u202ellab\u202c rolls left."), "stop", "degenerate"),
+        (say("A b\ufffdll rolls left."), "stop", "degenerate"),
         ('{"caption": "a \\ud800 b"}', "stop", "degenerate"),
         (say("I'm sorry, I can't help."), "stop", "blocked"),
         ("I'm sorry, I can't help.", "stop", "blocked"),
@@ -164,6 +167,18 @@ def test_deep_nests_are_no_json() -> None:
 
 def test_without_a_schema_the_answer_is_the_caption() -> None:
     assert sort("A ball rolls.", schema={}) == ("ok", "A ball rolls.")
+
+
+def test_letters_that_join_are_text() -> None:
+    for text in ("Ein Mädchen lächelt über 🏄🏽‍♀️ und winkt.", "A café, 5 °C: “¡hola!”"):
+        assert sort(say(text))[0] == "ok"
+
+
+@pytest.mark.parametrize("wrong", [{"fps": math.inf}, {"most_frames": 1}, {"language": "xx"}])
+def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
+    """A stretch has a first and a last frame; what is endless has no place in a fingerprint."""
+    with pytest.raises(ValidationError):
+        WordedConfig.model_validate(wrong)
 
 
 def test_a_schema_cannot_fetch_anything() -> None:
