@@ -60,6 +60,7 @@ _SWAPS = [{**{b: a for a, b in words.items()}, **words} for words in (WAYS, ACTS
 _VERBS = re.compile(
     r"(?!in\s+(?:the|an?|this|that|its|his|her|their|front)\b)\b[a-z]+", re.IGNORECASE
 )
+_EITHER = re.compile(r"\b([a-z]+) (and|or) ([a-z]+)\b", re.IGNORECASE)
 OBJECTS = ("a red umbrella", "a small dog", "a bicycle", "a tall ladder", "a white boat")
 
 
@@ -107,7 +108,8 @@ def _far(scene: Scene) -> str | None:
 
 
 def swap_verbs(text: str) -> str | None:
-    """A text with every word of motion turned into its opposite; None if it has no such word."""
+    """A text with every word of motion turned into its opposite; None where it has no such word,
+    or where the result is as true: what goes left and right goes right and left."""
     for swaps in _SWAPS:
 
         def opposite(match: re.Match[str], swaps: dict[str, str] = swaps) -> str:
@@ -117,8 +119,18 @@ def swap_verbs(text: str) -> str | None:
 
         found = _VERBS.sub(opposite, text)
         if found != text:
-            return found
+            return None if _either_way(found) == _either_way(text) else found
     return None
+
+
+def _either_way(text: str) -> str:
+    """A text in which it does not matter whether "left and right" or "right and left" is said."""
+
+    def ordered(match: re.Match[str]) -> str:
+        one, joint, other = match.groups()
+        return f" {joint} ".join(sorted([one.lower(), other.lower()]))
+
+    return _EITHER.sub(ordered, text)
 
 
 def _verb(scene: Scene) -> str | None:

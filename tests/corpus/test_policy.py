@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from corpus.captions import Caption, ClipCaptions, SegmentCaption
 from corpus.clock import Clock
-from corpus.corruption import OPERATORS
+from corpus.corruption import OPERATORS, swap_verbs
 from corpus.errors import UserError
 from corpus.policy import Policy
 from corpus.views import TextSpan, bind
@@ -148,6 +148,23 @@ def test_corruption_is_exact_labelled_and_seeded(kind: str) -> None:
     assert len(first) == 50  # a quarter of 200: every operator can change every text here
     assert first == damaged(0, index[::-1])
     assert set(first) != set(damaged(1, index))
+
+
+@pytest.mark.parametrize(
+    ("text", "swapped"),
+    [
+        ("It moves left.", "It moves right."),
+        ("It turns left and moves right.", "It turns right and moves left."),
+        ("A shape goes left and right.", None),  # right and left is as true
+        ("It moves up or down.", None),  # and never "it rests up or down"
+        ("Up it goes, in the park.", "Down it goes, in the park."),
+        ("It goes in.", "It goes out."),
+        ("It rests.", "It moves."),
+        ("A car.", None),
+    ],
+)
+def test_verbs_are_swapped_where_that_makes_a_text_false(text: str, swapped: str | None) -> None:
+    assert swap_verbs(text) == swapped
 
 
 def test_corruption_rates_grow_by_adding_not_by_redrawing() -> None:
