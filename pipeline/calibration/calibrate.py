@@ -21,7 +21,7 @@ from stages.stage import Record
 WORDS = "words alone"  # the yardstick among scores
 SILENT = "drop"  # damage that leaves nothing to judge
 HARD = 3  # examples of a kind
-OTHERS = 2000  # clips that words are learned from besides: as many as `scorer fit` takes
+OTHERS = 500  # clips that words are learned from besides
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ sentences sound and nothing of what they show. It learns from all other films th
 only from those of the sample: with a few films to go by it would look worse than it is.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -40,8 +41,7 @@ def alone(
         others: what may be learned from besides.
     """
     said = [*judged, *others]
-    vocabulary: dict[str, int] = {}
-    both = _table([*(one.true for one in said), *(one.damaged for one in said)], vocabulary)
+    both = _table([*(one.true for one in said), *(one.damaged for one in said)])
     labels = np.repeat([1.0, 0.0], len(said))
     wanted = np.tile(np.arange(len(said)) < len(judged), 2)
     scores = np.zeros(len(labels))
@@ -55,14 +55,18 @@ def alone(
     return (found[: len(judged)], found[len(judged) :]) if done else None
 
 
-def _table(texts: Sequence[str], vocabulary: dict[str, int]) -> csr_matrix:
-    """(N, words and pairs) of what is there."""
-    rows, columns = [], []
-    for row, text in enumerate(texts):
-        found = words(text)
-        pairs = [f"{one} {other}" for one, other in zip(["<", *found], [*found, ">"], strict=True)]
-        for term in {*found, *pairs}:
-            rows.append(row)
-            columns.append(vocabulary.setdefault(term, len(vocabulary)))
-    shape = (len(texts), max(1, len(vocabulary)))
-    return csr_matrix((np.ones(len(rows)), (rows, columns)), shape)
+def _table(texts: Sequence[str]) -> csr_matrix:
+    """(N, words and pairs) of what is there; what is in one text says nothing of another."""
+    terms = [_terms(text) for text in texts]
+    counts = Counter(term for each in terms for term in each)
+    columns = {term: n for n, term in enumerate(sorted(t for t in counts if counts[t] > 1))}
+    cells = [(row, columns[t]) for row, each in enumerate(terms) for t in each if t in columns]
+    places = np.array(cells, np.intp).reshape(-1, 2).T
+    shape = (len(texts), max(1, len(columns)))
+    return csr_matrix((np.ones(len(cells)), tuple(places)), shape)
+
+
+def _terms(text: str) -> set[str]:
+    found = words(text)
+    pairs = zip(["<", *found], [*found, ">"], strict=True)
+    return {*found, *(f"{one} {other}" for one, other in pairs)}
