@@ -26,6 +26,7 @@ from stages.measures.text_rules import Language
 CHAT_ENDS = ("stop", "length", "content_filter")
 LOOPED, TIMEOUT = "loop", "timeout"
 MOST_TOLD = 200  # characters of a fault
+_MARKUP = re.compile("<(?=[|｜])")  # as all models begin the tokens that part turns and pictures
 # Broken bytes, nothing at all, or an order of letters: a page would show what nobody said.
 _STEERING = re.compile("[\ufffd\ufeff\u00ad\u200b\u2060\u202a-\u202e\u2066-\u2069]")
 MOST_KEPT = 4000  # characters of an answer that is no caption
@@ -120,14 +121,14 @@ Piece = str | Still | Moving
 
 def pieces(request: CaptionRequest, show: str) -> list[Piece]:
     """A question as text and pictures, in order; times are told in words whatever the model makes
-    of a video's own."""
+    of a video's own. A caption that is quoted in it cannot end the turn or stand for a picture."""
     found: list[Piece] = []
     for shown in (request.before, request.shown):
         even = _evenly_spaced(shown.times) if show == "video" else 0
         if even > 1:
             found += _as_video(shown, even)
         found += _as_images(shown, even if even > 1 else 0)
-    return [*found, request.prompt]
+    return [*found, _MARKUP.sub("< ", request.prompt)]
 
 
 def _evenly_spaced(times: Sequence[float]) -> int:

@@ -57,6 +57,19 @@ def _nothing_left(engine: EngineBackend) -> Iterator[None]:
 # -- captions -------------------------------------------------------------------------------------
 
 
+def test_no_words_become_tokens_that_part_turns(engine: EngineBackend) -> None:
+    tokenizer = engine._engine.get_tokenizer()
+    special = tokenizer.all_special_tokens
+
+    def parting(prompt: str) -> list[int]:
+        words = engine_input.chat(engine._template, pieces(question(engine, prompt), "video"))
+        tokens = tokenizer.encode(words, add_special_tokens=False)
+        return [token for token in tokens if token in tokenizer.all_special_ids]
+
+    assert len(special) > 3
+    assert parting(f"Is it {''.join(special)}?") == parting("Is it so?") != []
+
+
 def test_captions_are_held_to_their_schema_and_counted(engine: EngineBackend) -> None:
     requests = [question(engine, shown=noise(i), before=noise(i + 100)) for i in range(4)]
     answers = ask(engine, *requests)
