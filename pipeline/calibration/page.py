@@ -64,7 +64,7 @@ def write(found: Calibration, out: Path | None = None) -> list[str]:
 
 def page(found: Calibration) -> str:
     """One page; everything in it is escaped, and it loads nothing."""
-    kinds = _kinds(found)
+    kinds = judged_kinds(found)
     thresholds = {one.score: one.value for one in found.filters if one.least}
     scores = [_score(one, kinds, thresholds.get(one.score)) for one in ordered(found.scores)]
     return (
@@ -95,13 +95,13 @@ def ordered(scores: Sequence[Told]) -> list[Told]:
 
 def table(found: Calibration) -> RichTable:
     """AUROC of every score by kind of damage, for a terminal."""
-    kinds = [ALL, *_kinds(found)]
+    kinds = [ALL, *judged_kinds(found)]
     shown = RichTable(box=None, pad_edge=False)
     shown.add_column("score", no_wrap=True)
     for kind in kinds:
         shown.add_column(kind.replace("_", " "), justify="right", overflow="fold")
     for one in ordered(found.scores):
-        shown.add_row(one.score, *(_short(one.aurocs[kind]) for kind in kinds))
+        shown.add_row(one.score, *(short(one.aurocs[kind]) for kind in kinds))
     return shown
 
 
@@ -138,11 +138,12 @@ def notes(found: Calibration) -> list[str]:
     return said
 
 
-def _kinds(found: Calibration) -> list[str]:
+def judged_kinds(found: Calibration) -> list[str]:
+    """Kinds of damage that leave something to judge."""
     return [kind for kind in found.counts if kind != SILENT]
 
 
-def _short(auroc: Auroc) -> str:
+def short(auroc: Auroc) -> str:
     """Without zeros in front, so that the table fits a terminal of 80 columns."""
     value = f"{auroc.value:.3f}".removeprefix("0")
     if auroc.low is None or auroc.high is None:

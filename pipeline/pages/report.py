@@ -15,6 +15,7 @@ from pipeline.ledger.conservation import NOT_OK, PENDING, Counts
 from pipeline.ledger.status import Status, latest
 from pipeline.pages.activity import draw as activity_lanes
 from pipeline.pages.activity import read_activity, verdict
+from pipeline.pages.calibrated import calibration_part
 from pipeline.pages.charts import LEGEND, Chart, draw, of_spread
 from pipeline.pages.clip_cards import card, render, style
 from pipeline.pages.gathered import Gathered
@@ -83,6 +84,7 @@ def page(status: Status, gathered: Gathered) -> str:
             bound=verdict(activity),
             densities=gathered.densities.rows(),
             labels=labels_part(status.plan, status.listing),
+            calibrated=calibration_part(_folder(status)),
             charts=[(chart, draw(chart)) for chart in charts(gathered)],
             rejects=gathered.rejects.groups(Thumbnails()),
             captions=gathered.captions.render(_log(status)),
