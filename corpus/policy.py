@@ -13,14 +13,14 @@ shards stage writes a set of shards with the text that a policy shows.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator
 
 from corpus.captions import KEEP, WHOLE, Caption
 from corpus.clock import Clock
 from corpus.corruption import Corruption
 
 STORED, CLIP = "stored", WHOLE
-Every = int | str
+Every = StrictInt | str  # no bool, and no 4.0 that somebody took for seconds
 
 
 class _Model(BaseModel):

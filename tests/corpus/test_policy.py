@@ -80,7 +80,7 @@ def test_finer_than_stored_is_refused_but_a_merged_remainder_is_no_reason() -> N
         bind(Policy(every="2s"), CLOCK, short_tails)
 
 
-@pytest.mark.parametrize("every", ["2", "fast", "-1s", 0, "s"])
+@pytest.mark.parametrize("every", ["2", "fast", "-1s", 0, "s", True, 4.0])
 def test_unreadable_density(every: object) -> None:
     with pytest.raises(ValidationError, match="every"):
         Policy(every=every)  # type: ignore[arg-type]
