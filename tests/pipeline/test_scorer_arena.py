@@ -33,5 +33,7 @@ def test_swapped_words_are_seen_and_cannot_be_heard(tmp_path: Path) -> None:
         next(one for one in found.scores if one.score == name) for name in ("own", "words alone")
     )
     for kind in ("verb_swap", "neighbour_swap"):
-        assert own.aurocs[kind].value > 0.9, kind
-        assert 0.4 < words.aurocs[kind].value < 0.6, kind
+        assert own.aurocs[kind].value >= 0.95, kind
+        assert 0.3 < words.aurocs[kind].value < 0.7, (
+            kind
+        )  # few films: a coin that is not quite fair
