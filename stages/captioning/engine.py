@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from corpus.errors import UserError
+from stages.captioning.answers import LOOPED, TIMEOUT, normalised, understand
 from stages.captioning.backend import (
     OK,
     Away,
@@ -36,7 +37,7 @@ from stages.captioning.engine_config import (
 )
 from stages.captioning.engine_input import Tokens, chat, forks, media, ways
 from stages.captioning.weights import Weights
-from stages.captioning.worded import LOOPED, TIMEOUT, normalised, pieces, understand
+from stages.captioning.worded import pieces
 
 GIVEN_UP = ("error", "abort")  # ends that no answer has of itself
 TOKENS_PER_LOOK = 16  # a growing answer is looked at every so many tokens

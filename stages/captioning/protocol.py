@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus.errors import UserError
+from stages.captioning.answers import normalised
 from stages.captioning.backend import BindingError, CaptionRequest, Unusable
 from stages.captioning.server_config import ServerConfig
 from stages.captioning.transport import RefusedError, Reply
-from stages.captioning.worded import Moving, Piece, Still, normalised, pieces
+from stages.captioning.worded import Moving, Piece, Still, pieces
 
 TOP = 20  # tokens whose probability is told: as many as the protocol allows
 MOST_TOKENS = 2**31  # of one answer: a larger count is none

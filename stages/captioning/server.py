@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from corpus.errors import UserError
+from stages.captioning.answers import understand
 from stages.captioning.backend import (
     OK,
     CaptionAnswer,
@@ -25,7 +26,6 @@ from stages.captioning.backend import (
 from stages.captioning.protocol import Envelope, MalformedError, body, check, name_of, opened
 from stages.captioning.server_config import ServerConfig
 from stages.captioning.transport import GivenUpError, Limits, RefusedError, SlowError, Transport
-from stages.captioning.worded import understand
 
 MILLION = 1e6
 Ask = Callable[[Transport, CaptionRequest, threading.Event], CaptionAnswer]
