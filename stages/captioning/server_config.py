@@ -35,7 +35,7 @@ class ServerConfig(WordedConfig):
     key_env: str = ""
     picture: Literal["jpeg", "png"] = "jpeg"
     quality: int = Field(default=90, ge=1, le=100)
-    concurrency: int = Field(default=16, ge=1)
+    concurrency: int = Field(default=16, ge=1, le=1024)  # a thread each
     connect: float = Field(default=10.0, gt=0)
     timeout: float = Field(default=300.0, gt=0)
     patience: float = Field(default=600.0, ge=0)

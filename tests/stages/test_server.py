@@ -498,6 +498,12 @@ def test_an_address_or_name_that_holds_a_secret_is_refused_unsaid(settings: dict
     assert KEY not in str(caught.value)
 
 
+@pytest.mark.parametrize("wrong", [{"concurrency": 100_000}, {"timeout": float("inf")}])
+def test_settings_that_no_machine_can_keep_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ServerConfig(address="http://x/v1", model="m", **wrong)
+
+
 def test_a_look_before_the_first_question() -> None:
     with serving() as fake:
         backend(fake).open()
