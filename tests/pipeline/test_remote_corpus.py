@@ -20,12 +20,15 @@ from corpus.remote import RemoteStore
 from corpus.shards import ShardSet
 from corpus.store import Store, local_root, store_at
 from corpus.video import write_video
+from pipeline.calibration.calibrate import calibrate
 from pipeline.cli import app
 from pipeline.ledger.lock import Lock
 from pipeline.plan import make_plan
 from pipeline.recipe import load_recipe
+from pipeline.review.command import agreed, prepare, take_sheet, write_sheet
 from pipeline.runner import Result, run
 from pipeline.telemetry.progress import PlainView
+from pipeline.views.shard import shard
 
 MANIFEST = """uri,sport,take,sha256
 films/one.mp4,golf,1,{}
@@ -110,6 +113,25 @@ def test_it_is_the_same_corpus(near: Store, far: Store) -> None:
     kept = far.at(f"runs/{run_folder}").names()
     assert {"recipe.yaml", "inputs.parquet", "events.jsonl"} <= set(kept)
     assert not [name for name in kept if name.startswith("notes")]
+
+
+def test_views_labels_and_calibration_are_the_same_from_afar(
+    near: Store, far: Store, tmp_path: Path
+) -> None:
+    for corpus in (near, far):
+        assert shard(corpus.place(), ["policy.every=clip"], "whole").captions > 0
+        write_sheet(corpus.place(), tmp_path / "sheet.csv", 9, 0)
+        rows = (tmp_path / "sheet.csv").read_text().splitlines()
+        filled = [rows[0], rows[1].removesuffix(",,") + ",accept,"]
+        (tmp_path / "sheet.csv").write_text("\n".join(filled))
+        assert take_sheet(corpus.place(), tmp_path / "sheet.csv", "ada") == 1
+        assert agreed(corpus.place()).reviewers[0].accepted == 1
+        prepare(corpus.place(), 9, 0, "bob", tmp_path)
+    shards = [corpus.at("shards/whole") for corpus in (near, far)]
+    tars = [[one.read(name) for name in one.names() if name.endswith(".tar")] for one in shards]
+    assert tars[0] == tars[1] != []
+    found = [calibrate(corpus.place(), rate=1.0) for corpus in (near, far)]
+    assert found[0].scores == found[1].scores and found[0].counts == found[1].counts
 
 
 def test_the_users_columns_are_in_the_shards(near: Store) -> None:
