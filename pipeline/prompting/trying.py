@@ -8,6 +8,7 @@ from corpus.errors import UserError
 from pipeline.prompting.clip import Chosen
 from stages.captioning.backend import (
     OK,
+    Away,
     CaptionAnswer,
     CaptionBackend,
     CaptionRequest,
@@ -18,6 +19,7 @@ from stages.captioning.settings import BACKENDS, CaptionsConfig
 from stages.captioning.worded import Moving, Still, WordedConfig, pieces
 from stages.captions import CaptionsStage
 
+PATIENCE = 20.0  # seconds with a server that is busy or away: somebody sits there
 STANDS_FOR = "(the caption of {start:g} s to {end:g} s)"
 
 
@@ -59,10 +61,13 @@ def try_prompt(prompt: str, chosen: Chosen, *, dry: bool = False) -> Trial:
         dry: make the questions only.
 
     Raises:
-        UserError: the prompt cannot be read, or the recipe's backend is not asked in words.
+        UserError: the prompt cannot be read, the recipe's backend is not asked in words, or its
+            server is away (for `PATIENCE`).
     """
     section: CaptionsConfig = chosen.recipe.captions  # type: ignore[attr-defined]
-    config = section.model_copy(update={"prompt": prompt, "canaries": 0.0})
+    patience = min(section.server.patience, PATIENCE)
+    server = section.server.model_copy(update={"patience": patience})
+    config = section.model_copy(update={"prompt": prompt, "canaries": 0.0, "server": server})
     stage = _Watched(config, chosen.context, _DryBackend(_worded(config)) if dry else None)
     if stage.prompt is None:
         raise UserError(
@@ -72,6 +77,8 @@ def try_prompt(prompt: str, chosen: Chosen, *, dry: bool = False) -> Trial:
     stage.open()
     try:
         stage.process([stage.seen(chosen.record)])
+    except Away as error:
+        raise UserError(f"{error}: start it, or name another one") from error
     finally:
         stage.backend.close()
     show = getattr(getattr(config, config.backend, None), "show", WordedConfig().show)

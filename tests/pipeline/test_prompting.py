@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from corpus.errors import UserError
 from corpus.video import write_video
 from pipeline.cli import app
+from pipeline.prompting import trying
 from pipeline.prompting.clip import of_corpus, of_film
 from pipeline.prompting.sheets import write_sheets
 from pipeline.prompting.trying import Trial, content, to_json, told, try_prompt
@@ -104,6 +106,18 @@ def test_dry_asks_nobody_and_needs_no_model(film: Path, tmp_path: Path, teller: 
     assert motion.asked[0].request.model == "(no model)"
     with pytest.raises(UserError, match="not asked in words: choose one with --set"):
         trial_of(film, tmp_path)
+
+
+def test_a_server_that_is_away_is_not_waited_for_as_a_run_would(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trying, "PATIENCE", 0.0)
+    with socket.socket() as held:  # nobody listens there
+        held.bind(("127.0.0.1", 0))
+        address = f"captions.server.address=http://127.0.0.1:{held.getsockname()[1]}/v1"
+        more = ("captions.backend=server", "captions.server.model=m", address)
+        with pytest.raises(UserError, match="does not answer: .*: start it, or name another one"):
+            trial_of(film, tmp_path, *more)
 
 
 def test_frames_are_written_as_they_were_sent(film: Path, tmp_path: Path, teller: Teller) -> None:
