@@ -17,6 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from corpus.errors import UserError
 from corpus.store import Store
 from pipeline.faults import RunError
+from pipeline.ledger.leash import Leash
 from pipeline.plan import Plan
 from pipeline.streaming.worker import Crew, Job
 from stages.stage import Record
@@ -89,13 +90,13 @@ class SeeingCrew(Crew):
     """A crew that first looks for the corpus: a machine may join after `check_nodes`, and would
     make a folder of that name on its own disk."""
 
-    def __init__(self, jobs: Sequence[Job], notes: Store) -> None:
+    def __init__(self, jobs: Sequence[Job], leash: Leash, notes: Store) -> None:
         if not _appears(notes, SIGN):
             raise RunError(
                 f"a worker on {socket.gethostname()} does not see the corpus: {notes.place(SIGN)} "
                 "is missing there; give that machine the same storage, and run again"
             )
-        super().__init__(jobs)
+        super().__init__(jobs, leash)
 
 
 def _ask(node: str, look: Look) -> Any:

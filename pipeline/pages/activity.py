@@ -4,7 +4,8 @@ The log is read twice, line by line, and kept as a few hundred columns per stage
 takes no more memory than one of minutes.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from markupsafe import Markup, escape
@@ -112,7 +113,7 @@ def verdict(found: Activity) -> str:
         return ""
     work = sum(stage.seconds for stage in found.stages)
     most = max(found.stages, key=lambda stage: stage.seconds)
-    busiest = max(found.stages, key=lambda stage: stage.busy * (stage.end - stage.begin))
+    busiest = max(_pools(found.stages), key=lambda pool: pool.busy * (pool.end - pool.begin))
     share = f"{most.name} took {most.seconds / work:.0%} of all work"
     average = f"On average {found.at_once:.1f} workers were busy at once"
     if found.workers and found.at_once >= MOSTLY * found.workers:
@@ -125,6 +126,21 @@ def verdict(found: Activity) -> str:
             f"while others waited: {busiest.name} bound the run. {share}."
         )
     return f"{average}: too little work to keep the machine busy. {share}."
+
+
+def _pools(stages: Sequence[StageActivity]) -> list[StageActivity]:
+    """Stages that shared workers (`pipeline.crews`) as one."""
+    found: list[StageActivity] = []
+    for stage in stages:
+        same = next((pool for pool in found if not pool.workers.isdisjoint(stage.workers)), None)
+        if same is None:
+            found.append(replace(stage))
+            continue
+        same.name += f", {stage.name}"
+        same.workers = same.workers | stage.workers
+        same.seconds += stage.seconds
+        same.begin, same.end = min(same.begin, stage.begin), max(same.end, stage.end)
+    return found
 
 
 def draw(found: Activity) -> Markup:

@@ -74,8 +74,8 @@ def try_prompt(prompt: str, chosen: Chosen, *, dry: bool = False) -> Trial:
             f"captions.backend is {config.backend}, which is not asked in words: choose one with "
             "--set captions.backend=vllm or =server, or see the questions alone with --dry"
         )
-    stage.open()
     try:
+        stage.open()
         stage.process([stage.seen(chosen.record)])
     except Away as error:
         raise UserError(f"{error}: start it, or name another one") from error

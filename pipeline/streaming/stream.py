@@ -34,7 +34,7 @@ from pipeline.streaming.worker import Crew, Job
 from pipeline.telemetry.events import Event
 from stages.stage import Stage
 
-BLOCK_BYTES = 16 * 1024  # a few records
+BLOCK_BYTES = 4 * 1024  # a few records: they go through many stages in one process
 MAX_SOURCE_BLOCKS = 1000  # the driver keeps a reference per block
 POLL_SECONDS = 0.25
 STUCK_SECONDS = 600.0  # without a word; a long film may take that in one stage
@@ -158,13 +158,13 @@ def _dataset(
     for part in crews([link.stage for link in links]):
         together = [links[at] for at in part]
         jobs = [
-            Job(one.stage, one.position, one.table, store.at(one.stage.name), report, leash)
+            Job(one.stage, one.position, one.table, store.at(one.stage.name), report)
             for one in together
         ]
         wanted = need([one.stage for one in together])
         data = data.map_batches(
             crew,
-            fn_constructor_args=(jobs, *place),
+            fn_constructor_args=(jobs, leash, *place),
             batch_size=wanted.batch if wanted.gpus or wanted.patient else None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(

@@ -24,7 +24,6 @@ from itertools import chain
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
 
 from corpus.rows import Row
 from corpus.store import Folder
@@ -54,7 +53,6 @@ class Job:
         position: of the stage in the plan.
         notes: folder of this run and stage for attempt marks and faults.
         report: called with the events of `pipeline.telemetry.events`.
-        leash: ends the worker with its run.
     """
 
     stage: Stage
@@ -62,16 +60,18 @@ class Job:
     table: Table
     notes: Folder
     report: Callable[[Event], None]
-    leash: Leash | None = None
 
 
 class Crew:
     """Workers of neighbouring stages in one process: a batch goes through them one after the other.
 
-    Starting a process takes longer than most light stages will work in it.
+    Args:
+        leash: ends the process with its run.
     """
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[Job], leash: Leash) -> None:
+        leash.tie()
+        atexit.register(_leave_in_time)
         self._workers = [Worker(job) for job in jobs]
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
@@ -85,8 +85,6 @@ class Worker:
     """Holds one opened stage."""
 
     def __init__(self, job: Job) -> None:
-        if job.leash is not None:
-            job.leash.tie()
         self._job = job
         self._stage = job.stage
         self._marks = Marks(job.notes)
@@ -94,8 +92,6 @@ class Worker:
         self._put_off = 0  # in a row
         self._finder = Finder(job.table)
         self._report = counting(job.report)
-        if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
-            atexit.register(_leave_in_time)
         with fatal(job.notes):
             self._stage.open()
 

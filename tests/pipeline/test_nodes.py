@@ -1,6 +1,8 @@
 """What is asked of nodes, without a cluster; with one: test_clusters.py."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -67,10 +69,16 @@ def test_some_inputs_are_spread_over_all_and_remote_ones_left_to_the_stages() ->
     assert _some_inputs([{"clip_id": "c"}]) == ()
 
 
-def test_a_worker_that_comes_late_makes_no_folder_of_its_own(tmp_path: Path) -> None:
+def test_a_worker_that_comes_late_makes_no_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atexit.register", lambda function: None)
+    tied: list[bool] = []
+    leash: Any = SimpleNamespace(tie=lambda: tied.append(True))
     notes = LocalStore(tmp_path / "notes")
     with pytest.raises(RunError, match=r"does not see the corpus: .*here is missing"):
-        SeeingCrew([], notes)
-    assert not notes.root.exists()
+        SeeingCrew([], leash, notes)
+    assert not notes.root.exists() and not tied
     leave_sign(notes)
-    SeeingCrew([], notes)
+    SeeingCrew([], leash, notes)
+    assert tied == [True]

@@ -116,7 +116,7 @@ def test_a_server_that_is_away_is_not_waited_for_as_a_run_would(
         held.bind(("127.0.0.1", 0))
         address = f"captions.server.address=http://127.0.0.1:{held.getsockname()[1]}/v1"
         more = ("captions.backend=server", "captions.server.model=m", address)
-        with pytest.raises(UserError, match="does not answer: .*: start it, or name another one"):
+        with pytest.raises(UserError, match=r"does not answer: .*: start it, or name another one"):
             trial_of(film, tmp_path, *more)
 
 

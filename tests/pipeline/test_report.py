@@ -241,6 +241,9 @@ def test_a_lane_is_as_dark_as_its_workers_were_busy(tmp_path: Path) -> None:
 def test_what_bounded_a_run_is_told(tmp_path: Path) -> None:
     alone = [batch("captions", "a", 0.0, 100.0), batch("clips", "b", 0.0, 10.0)]
     assert "captions bound the run" in verdict(read_activity(log(tmp_path / "1", *alone)))
+    shared = [batch("shots", "a", 0.0, 50.0), batch("clips", "a", 50.0, 50.0)]
+    told = verdict(read_activity(log(tmp_path / "4", *shared, batch("latents", "b", 80.0, 20.0))))
+    assert "shots, clips were busy 100%" in told, "stages of one worker count together"
     full = [{"event": "cluster", "workers": 2}, *alone, batch("clips", "b", 10.0, 80.0)]
     assert "bound by processors" in verdict(read_activity(log(tmp_path / "2", *full)))
     idle = [batch("clips", "a", 0.0, 1.0), batch("clips", "a", 90.0, 1.0)]
