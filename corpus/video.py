@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import av
+import cv2  # noqa: F401 - ahead of decord, whose old zlib breaks OpenCV's PNG reader otherwise
 import decord
 import imageio_ffmpeg
 import numpy as np
@@ -28,6 +29,7 @@ from corpus.errors import UserError
 from corpus.files import writing
 
 Encoding = Literal["yuv420p", "rgb_lossless"]
+READERS = (av, decord)  # whose builds decide what `read_video` gives
 Frames = NDArray[np.uint8]
 
 # decord's get_batch fails where a row of RGB pixels does not fill whole 32-byte units.

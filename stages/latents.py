@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import av
-import decord
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
@@ -13,7 +11,7 @@ from safetensors.numpy import load, save
 from corpus.codecs import Codec, build, psnr
 from corpus.ids import sha256_bytes, unit_hash
 from corpus.rows import Row
-from corpus.video import read_video
+from corpus.video import READERS, read_video
 from stages.libraries import versions
 from stages.stage import ClipStage, Context, Record, Resources, StageConfig, merged
 
@@ -59,7 +57,7 @@ class LatentsStage(ClipStage[LatentsConfig]):
         return Resources(batch=16)
 
     def identity(self) -> dict[str, Any]:
-        return {"codec": self.codec.info.to_json(), **versions(av, decord)}
+        return {"codec": self.codec.info.to_json(), **versions(*READERS)}
 
     def process(self, records: Sequence[Record]) -> list[list[Row]]:
         return [self._one(record) for record in records]

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -73,3 +75,13 @@ def test_a_configured_ffmpeg_must_be_there(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(UserError, match="TV2TV_FFMPEG"):
         ffmpeg()
     ffmpeg.cache_clear()
+
+
+@pytest.mark.parametrize("module", ["corpus.video", "stages.latents"])
+def test_reading_films_leaves_pictures_readable(module: str) -> None:
+    """decord brings an old zlib for the whole process; OpenCV must have its own by then."""
+    code = (
+        f"import {module}, cv2, numpy; picture = numpy.full((8, 8, 3), 7, numpy.uint8); "
+        "assert (cv2.imdecode(cv2.imencode('.png', picture)[1], 1) == 7).all()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
