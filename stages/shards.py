@@ -44,7 +44,7 @@ class ShardsStage(CorpusStage[ShardsConfig]):
     """Joins clips, captions, verdicts and latents into WebDataset tars."""
 
     name = "shards"
-    version = "4"
+    version = "5"
     Config = ShardsConfig
 
     def run(

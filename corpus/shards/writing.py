@@ -1,9 +1,11 @@
 """Writing a shard set: all of it or none of it, the same bytes for the same samples."""
 
+import io
 import json
 import tarfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,6 @@ from corpus.store import Folder, Store, store_at
 MANIFEST_SCHEMA = 1
 MANIFEST, INDEX = "manifest.json", "samples.parquet"
 TRAIN, VALIDATION = "train", "validation"
-_TAR_OVERHEAD = 3 * 1024  # headers and padding of a sample's three members, about
 
 
 @dataclass(frozen=True)
@@ -97,17 +98,19 @@ def _write_all(
         with pq.ParquetWriter(index_file, SAMPLES, compression="zstd") as index_rows:
             for split in (TRAIN, VALIDATION):
                 keys = [key for key in order if (videos[key] in held_out) == (split == VALIDATION)]
-                for group in _groups(keys, load, plan.target_bytes):
+                samples = map(load, keys)
+                for first in samples:
                     name = f"shard-{len(shards):06d}.tar"
                     with folder.writing(name) as temporary:
-                        places = _write_tar(temporary, group)
+                        rows = _write_tar(temporary, chain([first], samples), plan.target_bytes)
                         facts = {
                             "sha256": sha256_file(temporary),
                             "bytes": temporary.stat().st_size,
                         }
-                    rows = _rows(name, group, places, videos, split)
+                    for row in rows:
+                        row |= {"video_id": videos[row["key"]], "split": split, "shard": name}
                     index_rows.write_table(pa.Table.from_pylist(rows, schema=SAMPLES))
-                    shards.append({"name": name, "split": split, **facts, "samples": len(group)})
+                    shards.append({"name": name, "split": split, **facts, "samples": len(rows)})
                     chunks += sum(row["chunks"] for row in rows)
         index = sha256_file(index_file)
     return {
@@ -124,60 +127,34 @@ def _write_all(
     }
 
 
-def _groups(
-    keys: Sequence[str], load: Callable[[str], Sample], target: int
-) -> Iterable[list[tuple[Sample, dict[str, bytes]]]]:
-    """Samples gathered into shards of at least ``target`` bytes, the last one smaller."""
-    group: list[tuple[Sample, dict[str, bytes]]] = []
-    size = 0
-    for key in keys:
-        sample = load(key)
-        members = sample.members()
-        group.append((sample, members))
-        size += _TAR_OVERHEAD + sum(len(data) for data in members.values())
-        if size >= target:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
+def _write_tar(path: Path, samples: Iterator[Sample], target: int) -> list[dict[str, Any]]:
+    """Take samples into one tar until it holds ``target`` bytes; what the index tells of each.
+
+    Python's own `tarfile` rather than webdataset's writer, which is one of it: that would import
+    torch (2 s), and does not tell where the members lie.
+    """
+    rows = []
+    with tarfile.open(path, "w:", format=tarfile.USTAR_FORMAT) as tar:
+        for sample in samples:
+            members = [_add(tar, sample.key, *member) for member in sample.members().items()]
+            rows.append(
+                {
+                    "key": sample.key,
+                    "chunks": sample.latent.shape[1] - 1,
+                    "latent_shape": list(sample.latent.shape),
+                    "members": members,
+                    **captions_to_row(sample.captions),
+                }
+            )
+            if tar.offset >= target:
+                break
+    return rows
 
 
-def _write_tar(
-    path: Path, group: Sequence[tuple[Sample, dict[str, bytes]]]
-) -> dict[str, dict[str, int]]:
-    """Write one tar; where the bytes of its members lie, by name."""
-    import webdataset  # it imports torch, which readers of an index can do without
-
-    with path.open("wb") as file:
-        tar = webdataset.TarWriter(file, user="", group="", mode=0o644, encoder=False, mtime=0)
-        for sample, members in group:
-            tar.write({"__key__": sample.key, **members})
-        tar.close()
-    with tarfile.open(path, "r:") as read:
-        return {m.name: {"offset": m.offset_data, "size": m.size} for m in read.getmembers()}
-
-
-def _rows(
-    shard: str,
-    group: Sequence[tuple[Sample, dict[str, bytes]]],
-    places: dict[str, dict[str, int]],
-    videos: dict[str, str],
-    split: str,
-) -> list[dict[str, Any]]:
-    """Index rows of a shard's samples."""
-    return [
-        {
-            "key": sample.key,
-            "video_id": videos[sample.key],
-            "split": split,
-            "shard": shard,
-            "chunks": sample.latent.shape[1] - 1,
-            "latent_shape": list(sample.latent.shape),
-            "members": [
-                {"name": name, **places[f"{sample.key}.{name}"], "sha256": sha256_bytes(data)}
-                for name, data in sorted(members.items())
-            ],
-            **captions_to_row(sample.captions),
-        }
-        for sample, members in group
-    ]
+def _add(tar: tarfile.TarFile, key: str, name: str, data: bytes) -> dict[str, Any]:
+    """Add a member as of no time and no user; where its bytes lie."""
+    info = tarfile.TarInfo(f"{key}.{name}")
+    info.size = len(data)
+    tar.addfile(info, io.BytesIO(data))
+    offset = tar.offset - -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    return {"name": name, "offset": offset, "size": len(data), "sha256": sha256_bytes(data)}

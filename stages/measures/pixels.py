@@ -22,7 +22,6 @@ from itertools import pairwise
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import savgol_filter
 
 from stages.reading import pictures
 from stages.reading.pictures import Frames
@@ -117,6 +116,8 @@ def _flow(small: Frames) -> tuple[float, NDArray[np.float64]]:
 
 def _shake(path: NDArray[np.float64], rate: float) -> float:
     """Pixels (RMS) around the smooth path, in the median second: one bump is no shake."""
+    from scipy.signal import savgol_filter  # takes .7 s to load, and not every process measures
+
     if len(path) < LEAST_PATH:
         return 0.0
     window = min(round(SMOOTH_SECONDS * rate) | 1, (len(path) - 1) | 1)
