@@ -23,8 +23,9 @@ class CodecInfo:
         causal: latent 0 sees frame 0 alone, latent 1 + i no frame after its own four.
         mean, std: per channel, already applied to stored latents.
         input_range: of pixel values as the codec sees them.
+        dtype: in which it computes: ``float32`` or ``bfloat16``.
         licence: of the codec's weights.
-        settings: what else `build` needs.
+        settings: what else `build` needs; never a path.
     """
 
     id: str
@@ -35,6 +36,7 @@ class CodecInfo:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     input_range: tuple[float, float]
+    dtype: str
     licence: str
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -64,19 +66,31 @@ class Codec(ABC):
         return self.info.channels, 1 + chunks, height // down, width // right
 
     def encode(self, frames: Frames) -> Latent:
-        """Standardised latent (C, 1 + k, h, w), float32, of uint8 frames (T, H, W, 3)."""
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
-            raise ValueError(
-                f"codec {self.info.id}: uint8 (T, H, W, 3), not {frames.dtype} {frames.shape}"
-            )
-        shape = self.latent_shape(*frames.shape[:3])
-        mean, std = self._statistics()
-        latent = (self._encode(frames) - mean) / std
-        if latent.shape != shape:
-            raise ValueError(f"codec {self.info.id}: gave {latent.shape}, promised {shape}")
+        """Standardised latent (C, 1 + k, h, w), float32, of uint8 frames (T, H, W, 3).
+
+        Raises:
+            ValueError: frames that the codec cannot hold, or a latent that is not finite.
+        """
+        latent = self.encode_batch(frames[None])[0]
         if not np.isfinite(latent).all():
             raise ValueError(f"codec {self.info.id}: the latent is not finite")
-        return np.ascontiguousarray(latent, dtype=np.float32)
+        return latent
+
+    def encode_batch(self, frames: Frames) -> Latent:
+        """Latents (N, C, 1 + k, h, w) of clips of one size (N, T, H, W, 3), as `encode` makes each.
+
+        Whether each is finite is for the caller to see: one bad clip is no fault of the others.
+        """
+        if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[4] != 3:
+            raise ValueError(
+                f"codec {self.info.id}: uint8 (T, H, W, 3), not {frames.dtype} {frames.shape[1:]}"
+            )
+        shape = len(frames), *self.latent_shape(*frames.shape[1:4])
+        mean, std = self._statistics()
+        latents = (self._encode(frames) - mean) / std
+        if latents.shape != shape:
+            raise ValueError(f"codec {self.info.id}: gave {latents.shape}, promised {shape}")
+        return np.ascontiguousarray(latents, dtype=np.float32)
 
     def decode(self, latent: Latent) -> Frames:
         """uint8 frames (1 + n k, H, W, 3) of a standardised latent."""
@@ -93,10 +107,12 @@ class Codec(ABC):
         return mean, np.asarray(self.info.std, np.float32).reshape(shape)
 
     @abstractmethod
-    def _encode(self, frames: Frames) -> Latent: ...
+    def _encode(self, frames: Frames) -> Latent:
+        """(N, T, H, W, 3) uint8 to (N, C, 1 + k, h, w), not standardised."""
 
     @abstractmethod
-    def _decode(self, latent: Latent) -> Frames: ...
+    def _decode(self, latent: Latent) -> Frames:
+        """Inverse of `_encode` for one clip."""
 
 
 def psnr(a: Frames, b: Frames) -> float:

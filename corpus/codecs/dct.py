@@ -40,6 +40,7 @@ class DctCodec(Codec):
             mean=(0.0,) * channels,
             std=tuple(float(value) for value in std),
             input_range=(-1.0, 1.0),
+            dtype="float32",
             licence="Apache-2.0",
             settings={"channels": channels},
         )
@@ -47,6 +48,9 @@ class DctCodec(Codec):
         self._rest = zonal_basis(TIME, kept)
 
     def _encode(self, frames: Frames) -> Latent:
+        return np.stack([self._clip(clip) for clip in frames])
+
+    def _clip(self, frames: Frames) -> Latent:
         pixels = frames.astype(np.float32) / 127.5 - 1.0
         # A start frame held for four frames has sqrt(4) times its own coefficients: with that
         # factor one set of statistics serves both kinds of block.
