@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
+from types import FrameType, TracebackType
 
 from corpus.errors import UserError
 from corpus.store import Folder, store_at
@@ -56,6 +56,7 @@ class Lock:
                     "(the lock of a dead run is taken over by itself)"
                 )
             self._swap(version)  # if another was quicker, the next look sees who
+        self._hear_of_loss()
         self._thread.start()
         try:
             wait_for_workers(self._store, self._say)
@@ -84,9 +85,23 @@ class Lock:
         if self._lost.is_set() or not self._mine():
             raise self._loss()
 
+    def _hear_of_loss(self) -> None:
+        """Where Ctrl-C is ignored, as in ``nohup tv2tv run ... &``, a loss still interrupts."""
+        if (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        ):
+            signal.signal(signal.SIGINT, self._interrupt)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._lost.is_set():
+            raise KeyboardInterrupt
+
     def _let_go(self) -> None:
         self._stop.set()
         self._thread.join()
+        if signal.getsignal(signal.SIGINT) == self._interrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         if self._mine():
             self._store.remove(NAME)
 

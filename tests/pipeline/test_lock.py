@@ -1,5 +1,6 @@
 import errno
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -163,6 +164,20 @@ class TestLoss:
         with pytest.raises(RunError, match="was lost"), Lock(tmp_path):
             monkeypatch.setattr(store.files, "write_bytes", refuse)
             time.sleep(30)
+
+    def test_it_interrupts_what_ignores_the_keyboard(self, tmp_path: Path) -> None:
+        """A job that a script starts in the background is told to ignore Ctrl-C."""
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            begun = time.monotonic()
+            with pytest.raises(RunError, match="was lost"), Lock(tmp_path):
+                signal.raise_signal(signal.SIGINT)
+                rewrite(tmp_path, **{"token": "another"})
+                time.sleep(30)
+            assert time.monotonic() - begun < 15
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def test_an_interrupt_by_the_user_stays_one(self, tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt), Lock(tmp_path):
