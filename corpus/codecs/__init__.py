@@ -33,6 +33,7 @@ __all__ = [
     "check_fits",
     "described",
     "from_description",
+    "make",
     "prove",
     "psnr",
 ]
@@ -54,7 +55,7 @@ def build(
     Raises:
         UserError: an unknown name, bad settings, or weights that are not on this machine.
     """
-    return _make(name, Runtime(weights, device, allow_torchscript), settings)
+    return make(name, Runtime(weights, device, allow_torchscript), settings)
 
 
 def from_description(
@@ -69,7 +70,7 @@ def from_description(
     (`corpus.codecs.weights.ENVIRONMENT`), else in the cache of the hub.
     """
     info = _parsed(description)
-    codec = _make(info.id, Runtime(weights, device, allow_torchscript), info.settings)
+    codec = make(info.id, Runtime(weights, device, allow_torchscript), info.settings)
     mine, theirs = codec.info.to_json(), info.to_json()
     different = sorted(name for name in mine if mine[name] != theirs[name])
     if different:
@@ -103,7 +104,8 @@ def _parsed(description: Mapping[str, Any]) -> CodecInfo:
     return info
 
 
-def _make(name: str, runtime: Runtime, settings: Mapping[str, Any]) -> Codec:
+def make(name: str, runtime: Runtime, settings: Mapping[str, Any]) -> Codec:
+    """`build`, for settings that somebody else wrote."""
     _known(name)
     if name in WEIGHTLESS and runtime.weights is not None:
         raise UserError(f"codec {name} has no weights: leave out {runtime.weights}")

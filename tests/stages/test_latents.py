@@ -90,5 +90,5 @@ def test_names_alone_choose_the_clips_that_are_decoded_back(tmp_path: Path) -> N
 
 
 def test_an_unknown_codec_names_the_choices(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="choose one of dct"):
+    with pytest.raises(UserError, match="choose one of cosmos, dct"):
         stage(Media(tmp_path), codec="wan21")
