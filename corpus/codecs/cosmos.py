@@ -152,5 +152,8 @@ def _statistics(files: list[Path], channels: int) -> tuple[tuple[float, ...], tu
     try:
         mean, std = torch.load(files[-1], map_location="cpu", weights_only=True)
         return pooled("cosmos", mean.double().numpy(), std.double().numpy(), channels)
-    except (OSError, RuntimeError, ValueError, TypeError, AttributeError, EOFError) as error:
-        raise UserError(f"codec cosmos: {files[-1]} cannot be read: {error!r}") from error
+    except Exception as error:  # of a file that is none of these, torch says so in many ways
+        raise UserError(
+            f"codec cosmos: {files[-1]} cannot be read: {error!r}: take the file that comes with "
+            "the encoder"
+        ) from error

@@ -23,7 +23,7 @@ from pipeline.telemetry.progress import PlainView, Progress, line, table
 
 COMMANDS = (
     *("plan", "run", "status", "report", "sweep", "shard", "prompt", "review"),
-    *("calibrate", "scorer", "classifier"),
+    *("calibrate", "scorer", "classifier", "codec"),
     *("train", "generate", "evaluate", "demo"),
 )
 
