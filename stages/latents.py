@@ -204,7 +204,8 @@ class LatentsStage(ClipStage[LatentsConfig]):
         writes: list[Future[None]],
     ) -> list[Row]:
         """The row of a latent that is on its way to the disk."""
-        stored = latent.astype(np.float16, order="C")  # safetensors writes memory as it lies
+        with np.errstate(over="ignore"):  # told below
+            stored = latent.astype(np.float16, order="C")  # safetensors writes memory as it lies
         if not np.isfinite(stored).all():
             why = "overflows float16" if np.isfinite(latent).all() else "is not finite"
             return self.end(record, "failed", "not_finite", f"the latent {why}")

@@ -8,6 +8,7 @@ colour. Nothing is learned: it runs anywhere and is exact about which frames a l
 import json
 from functools import cache
 from importlib.resources import files
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,10 @@ class DctCodec(Codec):
     """Args:
     channels: latent channels; a multiple of 3, at most 192 (all of a 1x8x8 block).
     """
+
+    floor: ClassVar[float | None] = (
+        24.0  # one clip in ten of real films is under it, at 96 channels
+    )
 
     def __init__(self, channels: int = 96) -> None:
         if channels % COLOURS or not COLOURS <= channels <= COLOURS * SIDE * SIDE:

@@ -26,7 +26,7 @@ Array = NDArray[np.float32]
 class PcaCodec(Codec):
     """It has no settings: the basis says all."""
 
-    floor: ClassVar[float | None] = 20.0
+    floor: ClassVar[float | None] = 24.0
 
     def __init__(self, runtime: Runtime) -> None:
         place = runtime.place("pca")
