@@ -2,9 +2,9 @@
 
 ``python -m benchmarks latents [ROUNDS]``, on a CPU: VAEs of Wan with random weights, one of full
 size on small frames and a tiny one; `dct` slowed down until encoding takes ten times as long as
-reading; and `dct`, of which is told what bounds it. The bare codec has its clips in memory and writes nothing; the stage
-reads, encodes, checks and writes. The aim is 95 % of the bare codec's pace where encoding takes ten
-times as long as reading. `benchmarks.gpu` does the same on a GPU.
+reading; and `dct`, of which is told what bounds it. The bare codec has its clips in memory and
+writes nothing; the stage reads, encodes, checks and writes. The aim is 95 % of the bare codec's
+pace where encoding takes ten times as long as reading. `benchmarks.gpu` does the same on a GPU.
 """
 
 import statistics
@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,8 @@ def paces(stage: LatentsStage, records: Sequence[Record], at_once: int, rounds: 
     def whole() -> None:
         stage.process(records)
 
-    bare(), whole()  # caches and lazy imports are nobody's pace
+    for work in (bare, whole):  # caches and lazy imports are nobody's pace
+        work()
     found = []
     for number in range(rounds):
         order = (bare, whole) if number % 2 else (whole, bare)
@@ -130,21 +132,37 @@ def split(stage: LatentsStage, records: Sequence[Record], rounds: int) -> dict[s
             latent: list[Any] = []
             name = stage.context.media.latent("bench", record["clip_id"])
             steps: dict[str, Callable[[], object]] = {
-                "read": lambda c=clip, r=record: c.append(read_video(stage.clip_path(r))),
-                "encode": lambda c=clip, z=latent: z.append(stage.codec.encode(c[0])),
-                "pack": lambda z=latent: _packed(z),
-                "write": lambda z=latent, n=name: stage.context.media.store.write(n, z[-1]),
-                "decode back": lambda z=latent: stage.codec.decode(z[0]),
+                "read": partial(_read, stage, record, clip),
+                "encode": partial(_encoded, stage, clip, latent),
+                "pack": partial(_packed, latent),
+                "write": partial(_written, stage, name, latent),
+                "decode back": partial(_decoded, stage, latent),
             }
             for step, work in steps.items():
                 parts.setdefault(step, []).append(1e3 * seconds(work))
     return {step: statistics.median(took) for step, took in parts.items()}
 
 
+def _read(stage: LatentsStage, record: Record, clip: list[Any]) -> None:
+    clip.append(read_video(stage.clip_path(record)))
+
+
+def _encoded(stage: LatentsStage, clip: list[Any], latent: list[Any]) -> None:
+    latent.append(stage.codec.encode(clip[0]))
+
+
 def _packed(latent: list[Any]) -> None:
     data = save({"latent": latent[0].astype(np.float16, order="C")})
     sha256_bytes(data)
     latent.append(data)
+
+
+def _written(stage: LatentsStage, name: str, latent: list[Any]) -> None:
+    stage.context.media.store.write(name, latent[1])
+
+
+def _decoded(stage: LatentsStage, latent: list[Any]) -> None:
+    stage.codec.decode(latent[0])
 
 
 def told(found: Sequence[float]) -> str:
@@ -156,7 +174,7 @@ def measure(work: Work, rounds: int) -> float:
     """Print one comparison and give the median pace."""
     write = sys.stdout.write
     with tempfile.TemporaryDirectory() as folder:
-        media = Media(folder)
+        media = Media(Path(folder))
         records = records_of(media, work)
         config = LatentsConfig(check=0.0, **work.config)
         stage = LatentsStage(config, Context(media, Clock()))

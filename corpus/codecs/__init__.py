@@ -1,5 +1,7 @@
 """Latent codecs behind one interface (`corpus.codecs.base.Codec`)."""
 
+import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +12,7 @@ from corpus.codecs.fitness import check_fits, prove
 from corpus.codecs.pca import PcaCodec
 from corpus.codecs.vae import VaeCodec
 from corpus.codecs.wan import WanCodec
-from corpus.codecs.weights import ENVIRONMENT, Runtime
+from corpus.codecs.weights import DEVICE, ENVIRONMENT, Runtime
 from corpus.errors import UserError
 
 # By name: the machine's affairs and the codec's settings to a codec.
@@ -22,6 +24,7 @@ BUILDERS: dict[str, Callable[..., Codec]] = {
     "diffusers": VaeCodec,
 }
 WEIGHTLESS = ("dct",)
+_NO_SETTING = re.compile(r"unexpected keyword argument '(\w+)'")
 
 __all__ = [
     "Codec",
@@ -61,15 +64,17 @@ def build(
 def from_description(
     description: Mapping[str, Any],
     weights: str | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     allow_torchscript: bool = False,
 ) -> Codec:
     """The codec that a sample or manifest describes; refused when this build differs from it.
 
     Weights are looked for where ``weights`` says, else where the environment does
-    (`corpus.codecs.weights.ENVIRONMENT`), else in the cache of the hub.
+    (`corpus.codecs.weights.ENVIRONMENT`), else in the cache of the hub; it computes where
+    ``device`` says, else where the environment does (`DEVICE`), else on the CPU.
     """
     info = _parsed(description)
+    device = device or os.environ.get(DEVICE) or "cpu"
     codec = make(info.id, Runtime(weights, device, allow_torchscript), info.settings)
     mine, theirs = codec.info.to_json(), info.to_json()
     different = sorted(name for name in mine if mine[name] != theirs[name])
@@ -110,9 +115,11 @@ def make(name: str, runtime: Runtime, settings: Mapping[str, Any]) -> Codec:
     if name in WEIGHTLESS and runtime.weights is not None:
         raise UserError(f"codec {name} has no weights: leave out {runtime.weights}")
     try:
-        return BUILDERS[name](runtime, **settings)
+        return BUILDERS[name](runtime.here(), **settings)
     except (TypeError, ValueError) as error:
-        raise UserError(f"codec {name}: {error}") from error
+        odd = _NO_SETTING.search(str(error))
+        said = f"has no setting {odd[1]}: take it out of latents.settings" if odd else str(error)
+        raise UserError(f"codec {name}: {said}") from error
 
 
 def _known(name: str) -> None:

@@ -93,7 +93,7 @@ class CosmosTorchScript(TorchCodec):
     def _files(self, runtime: Runtime) -> list[Path]:
         """The files, if they may be run and are those that were pinned."""
         folder = runtime.place("cosmos")
-        if not runtime.runs_torchscript:
+        if not runtime.allow_torchscript:
             raise UserError(
                 f"codec cosmos: {folder / ENCODER} is TorchScript, which is code: set "
                 f"latents.allow_torchscript (or {ALLOWED}=1 in the environment) if you trust it"

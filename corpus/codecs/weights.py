@@ -18,6 +18,7 @@ from corpus.errors import UserError
 from corpus.ids import content_id, sha256_file
 
 ENVIRONMENT = "TV2TV_CODEC_WEIGHTS"
+DEVICE = "TV2TV_CODEC_DEVICE"
 ALLOWED = "TV2TV_ALLOW_TORCHSCRIPT"
 DIGITS = 16
 _HUB = re.compile(r"^[\w.-]+/[\w.-]+(@[\w./-]+)?$", re.ASCII)
@@ -29,15 +30,24 @@ class Runtime:
 
     Attributes:
         weights: folder, file, or repository of the hub, ``owner/name`` or ``owner/name@revision``;
-            by default what the environment says (`ENVIRONMENT`), then the codec's own repository.
+            None for the codec's own repository.
         device: where it computes, such as ``cpu`` or ``cuda``.
-        allow_torchscript: whether files that are code may be run; by default what the environment
-            says (`ALLOWED`). What they are is pinned by their SHA-256 besides.
+        allow_torchscript: whether files that are code may be run. What they are is pinned by their
+            SHA-256 besides.
     """
 
     weights: str | None = None
     device: str = "cpu"
     allow_torchscript: bool = False
+
+    def here(self) -> "Runtime":
+        """What this process knows besides: its environment (`ENVIRONMENT`, `ALLOWED`), and where a
+        relative path leads. Workers are told the outcome, for theirs are others."""
+        given = self.weights or os.environ.get(ENVIRONMENT)
+        if given is not None and Path(given).expanduser().exists():
+            given = str(Path(given).expanduser().absolute())
+        allowed = self.allow_torchscript or os.environ.get(ALLOWED) == "1"
+        return Runtime(given, self.device, allowed)
 
     def place(self, codec: str, repository: str | None = None) -> Path:
         """The folder or file with the weights.
@@ -45,25 +55,21 @@ class Runtime:
         Raises:
             UserError: nobody said where, or it is not on this machine.
         """
-        given = self.weights or os.environ.get(ENVIRONMENT) or repository
+        given = self.weights or repository
         if given is None:
             raise UserError(
                 f"codec {codec}: where are its weights? Set latents.weights in the recipe, or "
                 f"{ENVIRONMENT} in the environment, to their folder"
             )
-        path = Path(given).expanduser()
+        path = Path(given)
         if path.exists():
-            return path.absolute()
+            return path
         if not _HUB.match(given):
             raise UserError(
                 f"codec {codec}: there is no folder or file {given}, nor is it a repository's "
                 f"name: correct latents.weights in the recipe, or {ENVIRONMENT} in the environment"
             )
         return _cached(codec, given)
-
-    @property
-    def runs_torchscript(self) -> bool:
-        return self.allow_torchscript or os.environ.get(ALLOWED) == "1"
 
 
 def _cached(codec: str, given: str) -> Path:

@@ -81,7 +81,7 @@ def test_code_is_not_run_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UserError, match="is code"):
         from_description(description, weights=str(tmp_path))
     greedy = {**description["settings"], "allow_torchscript": True}
-    with pytest.raises(UserError, match="unexpected keyword"):
+    with pytest.raises(UserError, match="has no setting allow_torchscript"):
         from_description({**description, "settings": greedy}, str(tmp_path), "cpu", True)
     monkeypatch.setenv(ALLOWED, "1")
     assert from_description(description, weights=str(tmp_path)).info.to_json() == description

@@ -222,10 +222,20 @@ def test_a_description_finds_its_weights_or_says_what_is_missing(
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "gone"))
     with pytest.raises(UserError, match=rf"no folder or file .*gone.*{ENVIRONMENT}"):
         from_description(description)
-    with pytest.raises(UserError, match=r"codec wan: .*unexpected keyword"):
+    with pytest.raises(UserError, match="codec wan: has no setting weights"):
         from_description({**description, "settings": {"weights": "/etc"}})
     with pytest.raises(UserError, match="describes no codec"):
         described({"id": "wan"})
+
+
+def test_a_relative_place_is_that_of_who_named_it(
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker opens what the command built, in another folder and environment."""
+    monkeypatch.chdir(weights("cosmos").parent)
+    made = build("cosmos", weights=weights("cosmos").name)
+    monkeypatch.chdir(tmp_path)
+    pickle.loads(pickle.dumps(made)).open()  # noqa: S301 - our own
 
 
 def test_weights_that_are_not_those_of_the_config_are_refused(
