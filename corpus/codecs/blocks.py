@@ -14,7 +14,9 @@ def to_pixels(frames: Frames) -> Pixels:
 
 
 def from_pixels(pixels: Pixels) -> Frames:
-    return np.clip(np.rint((pixels + 1.0) * 127.5), 0, 255).astype(np.uint8)
+    levels = pixels + 1.0
+    levels *= 127.5  # in place: clips are large
+    return np.clip(np.rint(levels, out=levels), 0, 255, out=levels).astype(np.uint8)
 
 
 def blocks(pixels: Pixels, time: int) -> Pixels:
