@@ -106,3 +106,24 @@ def test_the_recipe_for_wan_names_what_is_missing_and_works_with_weights(
     )
     assert cpu[-1].identity()["codec"]["dtype"] == "float32"
     assert len(crews(cpu)[-1]) > 1, "no GPU waits for it: a process with the others"
+
+
+@pytest.mark.slow
+def test_workers_on_ray_make_the_latents_that_one_process_makes(
+    footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights are named relative to where the command is typed; workers live elsewhere."""
+    saved(tmp_path / "vae", "wan")
+    monkeypatch.chdir(tmp_path)
+    settings = ["latents.codec=wan", "latents.weights=vae", "latents.check=1"]
+    options = [word for one in settings for word in ("--set", one)]
+    command = ["run", "arena", "--input", str(footage), "--corpus", "ray", *options]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    make_corpus(tmp_path / "alone", footage, "arena", settings)
+    ours = {one["clip_id"]: one for one in replayed(tmp_path / "alone").finished}
+    theirs = {one["clip_id"]: one for one in replayed(tmp_path / "ray").finished}
+    assert len(ours) == 4 and set(ours) == set(theirs)
+    for name, one in ours.items():
+        assert one["latent_sha256"] == theirs[name]["latent_sha256"]
+        assert one["psnr"] == theirs[name]["psnr"] is not None
