@@ -21,7 +21,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from corpus.clock import Clock
-from corpus.codecs import BUILDERS, Codec, DctCodec
+from corpus.codecs import BUILDERS, DctCodec
 from corpus.codecs.base import Latent
 from corpus.ids import sha256_bytes, sha256_file
 from corpus.layout import Media
@@ -95,14 +95,20 @@ def random_wan(folder: Path, **settings: Any) -> str:
     return str(folder)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+Took = tuple[float, float]  # seconds by the clock, and of all processors
+
+
+def seconds(work: Callable[[], object]) -> Took:
+    begun, spent = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - begun, time.process_time() - spent
 
 
-def paces(stage: LatentsStage, records: Sequence[Record], at_once: int, rounds: int) -> list[float]:
-    """Seconds of the bare codec over those of the stage, round by round; the order changes."""
+def paces(
+    stage: LatentsStage, records: Sequence[Record], at_once: int, rounds: int
+) -> tuple[list[float], list[float]]:
+    """Seconds of the bare codec over those of the stage, by the clock and of processors, round by
+    round; the order changes."""
     clips = [read_video(stage.clip_path(record)) for record in records]
     groups = [np.stack(clips[at : at + at_once]) for at in range(0, len(clips), at_once)]
 
@@ -115,12 +121,13 @@ def paces(stage: LatentsStage, records: Sequence[Record], at_once: int, rounds: 
 
     for work in (bare, whole):  # caches and lazy imports are nobody's pace
         work()
-    found = []
+    clock, processors = list[float](), list[float]()
     for number in range(rounds):
         order = (bare, whole) if number % 2 else (whole, bare)
         took = {work: seconds(work) for work in order}
-        found.append(took[bare] / took[whole])
-    return found
+        clock.append(took[bare][0] / took[whole][0])
+        processors.append(took[bare][1] / took[whole][1])
+    return clock, processors
 
 
 def split(stage: LatentsStage, records: Sequence[Record], rounds: int) -> dict[str, float]:
@@ -139,7 +146,7 @@ def split(stage: LatentsStage, records: Sequence[Record], rounds: int) -> dict[s
                 "decode back": partial(_decoded, stage, latent),
             }
             for step, work in steps.items():
-                parts.setdefault(step, []).append(1e3 * seconds(work))
+                parts.setdefault(step, []).append(1e3 * seconds(work)[0])
     return {step: statistics.median(took) for step, took in parts.items()}
 
 
@@ -181,21 +188,17 @@ def measure(work: Work, rounds: int) -> float:
         stage.open()
         at_once = config.at_once if config.gpus else 1
         parts = split(stage, records, 1)
-        found = paces(stage, records, at_once, rounds)
+        clock, processors = paces(stage, records, at_once, rounds)
         height, width = work.size
         shown = "   ".join(f"{step} {took:.1f}" for step, took in parts.items())
         write(
             f"{work.name}: {work.clips} clips of {1 + 4 * work.chunks} frames {width}x{height}\n"
             f"  ms per clip: {shown}; encoding is {parts['encode'] / parts['read']:.1f} x reading\n"
-            f"  {_rate(stage.codec, records, stage):.1f} frames/s; pace {told(found)} of the bare "
-            f"codec's\n"
+            f"  pace {told(clock)} of the bare codec's, processor time {told(processors)}; "
+            f"{work.frames / seconds(lambda: stage.process(records))[0]:.1f} frames/s\n"
         )
-    return statistics.median(found)
-
-
-def _rate(codec: Codec, records: Sequence[Record], stage: LatentsStage) -> float:
-    frames = sum(1 + codec.info.stride[0] * record["chunks"] for record in records)
-    return frames / seconds(lambda: stage.process(records))
+        sys.stdout.flush()
+    return statistics.median(clock)
 
 
 def main(arguments: list[str]) -> None:
@@ -209,7 +212,7 @@ def main(arguments: list[str]) -> None:
         small = random_wan(Path(place) / "small", **TINY)
         heavy = [
             Work("wan, full size", 4, 2, (64, 64), {"codec": "wan", "weights": full}),
-            Work("wan, tiny", 8, 8, (128, 192), {"codec": "wan", "weights": small}),
+            Work("wan, tiny", 8, 4, (64, 96), {"codec": "wan", "weights": small}),
         ]
         BUILDERS["slow"] = lambda runtime: Slow()
         clips = 8, 30, (256, 448)

@@ -63,12 +63,13 @@ class TorchCodec(Codec):
     def _encode(self, frames: Frames) -> Latent:
         import torch
 
-        # A convolution on a CPU rounds a batch otherwise than one clip, and a clip's latent may not
-        # depend on its company; a GPU gains by batches and is held to a tolerance.
+        # Convolutions on a CPU round a batch otherwise than one clip, and a large one on several
+        # threads otherwise than on one; a clip's latent may depend on neither. A GPU gains by
+        # batches and is held to a tolerance.
         size = 1 if self.runtime.device == "cpu" else len(frames)
         parts = [frames[start : start + size] for start in range(0, len(frames), size)]
         model = self._opened()
-        with torch.inference_mode(), _memory(self.info.id):
+        with torch.inference_mode(), _one_thread(), _memory(self.info.id):
             latents = [model.encode(self._pixels(part)).float().cpu() for part in parts]
         return torch.cat(latents).numpy()
 
@@ -106,6 +107,18 @@ class TorchCodec(Codec):
         import torch
 
         return torch.bfloat16 if self.info.dtype == "bfloat16" else torch.float32
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

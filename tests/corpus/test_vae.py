@@ -177,6 +177,24 @@ def test_another_process_gives_the_same_bytes(weights: Weights) -> None:
     assert run.stdout.split() == here and here[0] != here[1]
 
 
+def test_encoding_takes_one_thread_and_leaves_the_others_to_whoever_had_them(
+    weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A VAE of full size rounds otherwise on two threads (docs/decisions.md); tiny ones do not."""
+    made, met = codec(weights, "wan"), list[int]()
+    made.open()
+    encode = made._model.encode
+    monkeypatch.setattr(
+        made._model, "encode", lambda x: (met.append(torch.get_num_threads()), encode(x))[1]
+    )
+    torch.set_num_threads(2)
+    try:
+        made.encode(noise(5))
+        assert met == [1] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_what_a_codec_is_is_known_without_torch_and_its_weights(weights: Weights) -> None:
     code = (
         "import sys\nfrom corpus.codecs import build\n"
