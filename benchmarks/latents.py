@@ -1,10 +1,11 @@
 """The latents stage against the bare codec on the same clips, in alternating rounds.
 
 ``python -m benchmarks latents [ROUNDS]``, on a CPU: VAEs of Wan with random weights, one of full
-size on small frames and a tiny one; `dct` slowed down until encoding takes ten times as long as
-reading; and `dct`, of which is told what bounds it. The bare codec has its clips in memory and
-writes nothing; the stage reads, encodes, checks and writes. The aim is 95 % of the bare codec's
-pace where encoding takes ten times as long as reading. `benchmarks.gpu` does the same on a GPU.
+size on small frames and a tiny one; a device beside the processors, as a GPU is, that takes ten
+times as long as reading; and `dct`, of which is told what bounds it. The bare codec has its clips
+in memory and writes nothing; the stage reads, encodes, checks and writes. The aim is 95 % of the
+bare codec's pace where encoding takes ten times as long as reading. It wants two free processors,
+one to read while the other encodes. `benchmarks.gpu` does the same on a GPU.
 """
 
 import statistics
@@ -30,7 +31,7 @@ from stages.latents import LatentsConfig, LatentsStage
 from stages.stage import Context, Record
 
 AIM = 0.95
-TIMES = 7  # that `Slow` does what `dct` does once
+SLOWER = 10  # times than reading
 TINY = {"base_dim": 4, "num_res_blocks": 1, "dim_mult": [1, 1, 2, 2]}
 
 
@@ -53,11 +54,18 @@ class Work:
         return self.clips * (1 + 4 * self.chunks)
 
 
-class Slow(DctCodec):
-    """`dct` again and again, until encoding takes about ten times as long as reading."""
+class Elsewhere(DctCodec):
+    """A device that leaves the processors alone: it takes so many seconds per clip, and gives what
+    `dct` gave for the first one."""
+
+    seconds = 0.0
+    given: Latent | None = None
 
     def encode_batch(self, frames: Frames) -> Latent:
-        return [super(Slow, self).encode_batch(frames) for _ in range(TIMES)][-1]
+        if self.given is None or not self.seconds:
+            self.given = super().encode_batch(frames)
+        time.sleep(self.seconds * len(frames))
+        return self.given
 
 
 def film(chunks: int, size: tuple[int, int], seed: int) -> Frames:
@@ -188,6 +196,9 @@ def measure(work: Work, rounds: int) -> float:
         stage.open()
         at_once = config.at_once if config.gpus else 1
         parts = split(stage, records, 1)
+        if isinstance(stage.codec, Elsewhere):
+            stage.codec.seconds = SLOWER * parts["read"] / 1e3
+            parts["encode"] = SLOWER * parts["read"]
         clock, processors = paces(stage, records, at_once, rounds)
         height, width = work.size
         shown = "   ".join(f"{step} {took:.1f}" for step, took in parts.items())
@@ -214,11 +225,11 @@ def main(arguments: list[str]) -> None:
             Work("wan, full size", 4, 2, (64, 64), {"codec": "wan", "weights": full}),
             Work("wan, tiny", 8, 4, (64, 96), {"codec": "wan", "weights": small}),
         ]
-        BUILDERS["slow"] = lambda runtime: Slow()
-        clips = 8, 30, (256, 448)
-        heavy.append(Work(f"dct {TIMES} times over", *clips, {"codec": "slow"}))
+        BUILDERS["elsewhere"] = lambda runtime: Elsewhere()
+        size = (256, 448)
+        heavy.insert(0, Work("a device ten times slower", 12, 8, size, {"codec": "elsewhere"}))
         slowest = min(measure(work, rounds) for work in heavy)
-        measure(Work("dct", *clips, {"codec": "dct"}), rounds)
+        measure(Work("dct", 8, 30, size, {"codec": "dct"}), rounds)
     sys.stdout.write(f"slowest of the heavy ones {slowest:.1%}, aim {AIM:.0%}\n")
     if slowest < AIM:
         sys.exit("the aim was missed")
