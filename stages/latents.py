@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from corpus.codecs import Codec, OutOfMemory, Runtime, check_fits, make, prove, psnr
 from corpus.codecs.base import Frames, Latent
@@ -107,15 +107,15 @@ class LatentsStage(ClipStage[LatentsConfig]):
         prove(self.codec)
 
     def process(self, records: Sequence[Record]) -> list[list[Row]]:
-        rows: dict[int, list[Row]] = {}
-        writes: list[Future[None]] = []
+        ended: dict[int, list[Row]] = {}
+        made: dict[int, Future[list[Row]]] = {}
         with ThreadPoolExecutor(self._readers) as pool:
-            for group in self._groups(records, pool, rows):
+            for group in self._groups(records, pool, ended):
                 latents = self._encode([frames for _, frames in group], records[group[0][0]])
                 for (at, frames), latent in zip(group, latents, strict=True):
-                    rows[at] = self._stored(records[at], latent, frames, pool, writes)
-            for write in writes:
-                write.result()  # a row says that its file is there
+                    psnr = self._decode_back(records[at], latent, frames)
+                    made[at] = pool.submit(self._stored, records[at], latent, psnr)
+        rows = {**ended, **{at: future.result() for at, future in made.items()}}
         return [rows[at] for at in range(len(records))]
 
     def told(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class LatentsStage(ClipStage[LatentsConfig]):
         return self.config.readers if self.config.gpus else 1
 
     def _groups(
-        self, records: Sequence[Record], pool: ThreadPoolExecutor, rows: dict[int, list[Row]]
+        self, records: Sequence[Record], pool: ThreadPoolExecutor, ended: dict[int, list[Row]]
     ) -> Iterator[list[Read]]:
         """Clips of one size, as many as go at once; those that are not as they should be get their
         rows here. No more clips are held than one group of each frame size, and those read ahead.
@@ -141,7 +141,7 @@ class LatentsStage(ClipStage[LatentsConfig]):
         length = 0
         for at, frames in self._read(records, pool):
             if ending := self._misfit(records[at], frames):
-                rows[at] = ending
+                ended[at] = ending
                 continue
             if len(frames) != length:  # they come by length: no other of those waiting will come
                 yield from waiting.values()
@@ -195,41 +195,42 @@ class LatentsStage(ClipStage[LatentsConfig]):
             yield from latents
             done += len(some)
 
-    def _stored(
-        self,
-        record: Record,
-        latent: Latent,
-        frames: Frames,
-        pool: ThreadPoolExecutor,
-        writes: list[Future[None]],
-    ) -> list[Row]:
-        """The row of a latent that is on its way to the disk."""
-        with np.errstate(over="ignore"):  # told below
-            stored = latent.astype(np.float16, order="C")  # safetensors writes memory as it lies
+    def _decode_back(self, record: Record, latent: Latent, frames: Frames) -> float | None:
+        """PSNR of what will be stored against its clip, for a sample chosen by the clips' names."""
+        check = self.codec.checked if self.config.check is None else self.config.check
+        if unit_hash(self.name, record["clip_id"]) >= check:
+            return None
+        stored = _half(latent)
+        if not np.isfinite(stored).all():
+            return None  # which is told when it is to be stored
+        try:
+            return psnr(self.codec.decode(stored.astype(np.float32)), frames)
+        except OutOfMemory:  # decoding needs more than encoding did, and is but a look
+            self._told["unchecked"] += 1
+            return None
+
+    def _stored(self, record: Record, latent: Latent, psnr: float | None) -> list[Row]:
+        """The row of a latent, written by now; done beside further encoding."""
+        stored = _half(latent)
         if not np.isfinite(stored).all():
             why = "overflows float16" if np.isfinite(latent).all() else "is not finite"
             return self.end(record, "failed", "not_finite", f"the latent {why}")
         name = self.context.media.latent(self.fingerprint, record["clip_id"])
         data = save({TENSOR: stored})
-        writes.append(pool.submit(self.context.media.store.write, name, data))
+        self.context.media.store.write(name, data)
         columns = {
             "latent": name,
             "latent_sha256": sha256_bytes(data),
             "latent_shape": list(stored.shape),
-            "psnr": self._decode_back(record, data, frames),
+            "psnr": psnr,
         }
         return [Row("clip", None, record["clip_id"], columns=columns)]
 
-    def _decode_back(self, record: Record, data: bytes, frames: Frames) -> float | None:
-        """PSNR of what was stored against its clip, for a sample that the clips' names choose."""
-        check = self.codec.checked if self.config.check is None else self.config.check
-        if unit_hash(self.name, record["clip_id"]) >= check:
-            return None
-        try:
-            return psnr(self.codec.decode(load(data)[TENSOR].astype(np.float32)), frames)
-        except OutOfMemory:  # decoding needs more than encoding did, and is but a look
-            self._told["unchecked"] += 1
-            return None
+
+def _half(latent: Latent) -> np.ndarray[Any, np.dtype[np.float16]]:
+    """As it is stored: safetensors writes memory as it lies. What overflows becomes infinite."""
+    with np.errstate(over="ignore"):
+        return latent.astype(np.float16, order="C")
 
 
 def _no_room(size: Size, record: Record, error: Exception) -> str:
