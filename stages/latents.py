@@ -183,7 +183,8 @@ class LatentsStage(ClipStage[LatentsConfig]):
         """Latents of clips of one size, in as few goes as the device has room for."""
         size, done = clips[0].shape, 0
         while done < len(clips):
-            some = np.stack(clips[done : done + self._at_once(size)])
+            group = clips[done : done + self._at_once(size)]
+            some = group[0][None] if len(group) == 1 else np.stack(group)  # clips are large
             try:
                 latents = self.codec.encode_batch(some)
             except OutOfMemory as error:
