@@ -17,6 +17,7 @@ from corpus.errors import UserError
 from corpus.layout import TOOL_VERSION
 from pipeline.calibration.commands import calibrate, classifier, scorer
 from pipeline.commands import captions, corpora, models
+from pipeline.commands.codecs import codec
 from pipeline.faults import RunError
 from pipeline.ledger.conservation import ConservationError
 from pipeline.prompting.commands import app as prompts
@@ -63,7 +64,10 @@ for command in (
     *(models.train, models.generate, models.evaluate, models.demo),
 ):
     app.command()(command)
-for name, group in (("prompt", prompts), ("scorer", scorer), ("classifier", classifier)):
+for name, group in (
+    *(("prompt", prompts), ("scorer", scorer)),
+    *(("classifier", classifier), ("codec", codec)),
+):
     app.add_typer(group, name=name)
 
 

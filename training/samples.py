@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from corpus.clock import Clock
-from corpus.codecs import from_description
+from corpus.codecs import check_fits, described
 from corpus.errors import UserError
 from corpus.policy import Policy
 from corpus.shards import Entry, ShardSet
@@ -98,17 +98,13 @@ class Samples:
 
 def check_latents(shards: ShardSet) -> None:
     """Refuse latents that the codec of the shards, as this version knows it, did not make."""
-    codec = from_description(shards.codec)
-    if codec.info.stride[0] != shards.clock.frames_per_chunk:
-        raise UserError(
-            f"{shards.folder}: codec {codec.info.id} makes a latent of {codec.info.stride[0]} "
-            f"frames, the clock's chunk has {shards.clock.frames_per_chunk}: make the shards again"
-        )
+    info = described(shards.codec)
+    check_fits(info, shards.clock)
     for entry in shards.entries:
-        if entry.latent_shape[0] != codec.info.channels:
+        if entry.latent_shape[0] != info.channels:
             raise UserError(
                 f"{entry.shard}, sample {entry.key}: {entry.latent_shape[0]} latent channels, but "
-                f"codec {codec.info.id} has {codec.info.channels}: make the shards again"
+                f"codec {info.id} has {info.channels}: make the shards again"
             )
 
 

@@ -8,14 +8,24 @@ colour. Nothing is learned: it runs anywhere and is exact about which frames a l
 import json
 from functools import cache
 from importlib.resources import files
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn
 
 from corpus.codecs.base import Codec, CodecInfo, Frames, Latent
+from corpus.codecs.blocks import (
+    COLOURS,
+    SIDE,
+    TIME,
+    Pixels,
+    blocks,
+    from_pixels,
+    joined,
+    to_pixels,
+)
 
-TIME, SIDE, COLOURS = 4, 8, 3
 REVISION = "1"
 Order = NDArray[np.intp]
 Basis = NDArray[np.float32]
@@ -25,6 +35,10 @@ class DctCodec(Codec):
     """Args:
     channels: latent channels; a multiple of 3, at most 192 (all of a 1x8x8 block).
     """
+
+    floor: ClassVar[float | None] = (
+        24.0  # one clip in ten of real films is under it, at 96 channels
+    )
 
     def __init__(self, channels: int = 96) -> None:
         if channels % COLOURS or not COLOURS <= channels <= COLOURS * SIDE * SIDE:
@@ -51,7 +65,7 @@ class DctCodec(Codec):
         return np.stack([self._clip(clip) for clip in frames])
 
     def _clip(self, frames: Frames) -> Latent:
-        pixels = frames.astype(np.float32) / 127.5 - 1.0
+        pixels = to_pixels(frames)
         # A start frame held for four frames has sqrt(4) times its own coefficients: with that
         # factor one set of statistics serves both kinds of block.
         first = np.sqrt(np.float32(TIME)) * _analyse(pixels[:1], self._first, 1)
@@ -64,8 +78,7 @@ class DctCodec(Codec):
         parts = [first]
         if latent.shape[1] > 1:
             parts.append(_synthesise(latent[:, 1:], self._rest, TIME))
-        pixels = (np.concatenate(parts) + 1.0) * 127.5
-        return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+        return from_pixels(np.concatenate(parts))
 
 
 def zonal_order(block: tuple[int, int, int], kept: int) -> Order:
@@ -90,24 +103,19 @@ def zonal_basis(time: int, kept: int) -> Basis:
     return waves.reshape(size, size)[:, zonal_order(block, kept)].astype(np.float32)
 
 
-def _analyse(pixels: NDArray[np.float32], basis: Basis, time: int) -> Latent:
+def _analyse(pixels: Pixels, basis: Basis, time: int) -> Latent:
     """(T, H, W, 3) to the kept coefficients (C, T/time, H/8, W/8), colour fastest in C."""
-    frames, height, width, _ = pixels.shape
-    count, rows, columns = frames // time, height // SIDE, width // SIDE
-    blocks = pixels.reshape(count, time, rows, SIDE, columns, SIDE, COLOURS)
-    flat = blocks.transpose(0, 2, 4, 6, 1, 3, 5).reshape(-1, len(basis))
-    kept = (flat @ basis).reshape(count, rows, columns, COLOURS, -1)
-    return kept.transpose(4, 3, 0, 1, 2).reshape(-1, count, rows, columns)
+    cut = blocks(pixels, time)
+    kept = (cut.reshape(-1, len(basis)) @ basis).reshape(*cut.shape[:4], -1)
+    return kept.transpose(4, 3, 0, 1, 2).reshape(-1, *cut.shape[:3])
 
 
-def _synthesise(latent: Latent, basis: Basis, time: int) -> NDArray[np.float32]:
+def _synthesise(latent: Latent, basis: Basis, time: int) -> Pixels:
     """Inverse of `_analyse`, with nothing in place of what was dropped."""
     _, count, rows, columns = latent.shape
     kept = latent.reshape(-1, COLOURS, count, rows, columns).transpose(2, 3, 4, 1, 0)
     flat = kept.reshape(-1, basis.shape[1]) @ basis.T
-    blocks = flat.reshape(count, rows, columns, COLOURS, time, SIDE, SIDE)
-    pixels = blocks.transpose(0, 4, 1, 5, 2, 6, 3)
-    return pixels.reshape(count * time, rows * SIDE, columns * SIDE, COLOURS)
+    return joined(flat.reshape(count, rows, columns, COLOURS, -1), time)
 
 
 @cache

@@ -54,6 +54,7 @@ class Chart:
     Attributes:
         edges: one more than ``counts``; thresholds that lie among the numbers are edges.
         at_least, at_most: what lies outside is rejected; None where nothing is.
+        floor: what lies under it is flagged, and rejected is none of it.
     """
 
     title: str
@@ -62,6 +63,7 @@ class Chart:
     counts: Sequence[int]
     at_least: float | None = None
     at_most: float | None = None
+    floor: float | None = None
 
 
 def of_spread(title: str, meaning: str, values: Spread) -> Chart:
@@ -85,7 +87,7 @@ def draw(chart: Chart) -> Markup:
             f'width="{max(LEAST_WIDTH, width - 1):.2f}" height="{tall:.2f}">'
             f"<title>{left:.4g} to {right:.4g}: {count}</title></rect>"
         )
-    for bound in (chart.at_least, chart.at_most):
+    for bound in (chart.at_least, chart.at_most, chart.floor):
         if bound is not None and low <= bound <= high:
             x = WIDTH * (bound - low) / span
             parts.append(f'<line x1="{x:.2f}" x2="{x:.2f}" y1="0" y2="{HEIGHT}"/>')

@@ -17,6 +17,7 @@ from pipeline.pages.captions import CaptionsSeen
 from pipeline.pages.densities import Densities
 from pipeline.pages.first import First
 from pipeline.pages.rejects import Rejects
+from pipeline.pages.round_trips import RoundTrips
 from pipeline.plan import Plan
 from pipeline.sweep.spread import Spread
 from pipeline.sweep.thresholds import all_scores
@@ -76,12 +77,12 @@ class Gathered:
         self.clips = Spread()  # seconds each
         self.segments = Spread()  # seconds each
         self.words = Spread()  # of each kept caption
-        self.psnrs = Spread()  # of latents, dB
         self.texts = Distinct()
         self.scores = all_scores(plan)
         self.rejects = Rejects(plan)
         self.captions = CaptionsSeen(plan)
         self.densities = Densities(plan.recipe.clock.clock())
+        self.round_trips = RoundTrips(plan)
         self._files = First[File](MAX_FILES)
         self._shown = First[Record](clips)
 
@@ -106,11 +107,10 @@ class Gathered:
             scores.add(part)
         self.captions.add(part)
         self.densities.add(part)
+        self.round_trips.add(part)
 
     def _count(self, record: Record) -> None:
         self.clips.add(record["chunks"] * self._second)
-        if record.get("psnr") is not None:
-            self.psnrs.add(record["psnr"])
         for segment in record["segments"]:
             self.segments.add((segment["b"] - segment["a"]) * self._second)
             if segment.get("verdict") == KEEP and segment.get("text"):

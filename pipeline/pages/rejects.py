@@ -157,7 +157,7 @@ def _reject(drawn: _Drawn, media: Media, thumbnails: Thumbnails) -> Reject:
     if start is not None and end is not None:
         title = f"{title}, {start:.2f} s to {end:.2f} s"
     if entity.kind == "clip" and "clip" in entity.columns:
-        shown = _own(media, str(entity.columns["clip"]))
+        shown = pictures_of(media, str(entity.columns["clip"]))
     else:
         length = float(drawn.facts.get("duration") or 0.0)
         first, last = (0.0, length) if start is None or end is None else (start, end)
@@ -175,7 +175,7 @@ def _lineage(name: str | None, entities: Mapping[str, _Entity]) -> Iterator[str]
         name = entities[name].parent if name in entities else None
 
 
-def _own(media: Media, name: str) -> tuple[Picture, ...]:
+def pictures_of(media: Media, name: str) -> tuple[Picture, ...]:
     """Frames of a clip that we wrote."""
     path = media.path(name)
     try:

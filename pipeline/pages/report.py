@@ -4,7 +4,7 @@ Everything that comes from outside (captions, file names, messages) is escaped b
 page loads nothing and runs nothing, and its content security policy says so to the browser.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from corpus.files import write_text
@@ -87,6 +87,7 @@ def page(status: Status, gathered: Gathered) -> str:
             calibrated=calibration_part(_folder(status)),
             charts=[(chart, draw(chart)) for chart in charts(gathered)],
             rejects=gathered.rejects.groups(Thumbnails()),
+            flagged=gathered.round_trips.worst(place.media),
             captions=gathered.captions.render(_log(status)),
             shown=len(shown),
             finished=gathered.clips.count,
@@ -122,6 +123,9 @@ def charts(gathered: Gathered) -> list[Chart]:
         meaning = LEGEND[one.level].get(one.score, "")
         bounds = one.at_least, one.at_most
         drawn.append(Chart(f"{one.level}: {one.score}", meaning, one.edges, one.counts, *bounds))
+    trips = gathered.round_trips
+    title, about = f"latents of {trips.codec}: PSNR", f"dB; {_middle(trips.psnrs)}"
+    drawn.append(replace(of_spread(title, about, trips.psnrs), floor=trips.floor))
     return [chart for chart in drawn if sum(chart.counts)]
 
 
@@ -133,7 +137,7 @@ def _middle(values: Spread) -> str:
 
 def tiles(gathered: Gathered) -> list[tuple[str, str]]:
     """(value, label) of the numbers that matter."""
-    clips, words, psnrs = gathered.clips, gathered.words, gathered.psnrs
+    clips, words, trips = gathered.clips, gathered.words, gathered.round_trips
     seconds, kept = clips.mean * clips.count if clips.count else 0.0, words.count
     found = [
         (f"{clips.count:,}", "clips"),
@@ -146,9 +150,11 @@ def tiles(gathered: Gathered) -> list[tuple[str, str]]:
             (f"{words.mean:.1f}", "words per caption"),
             (f"{gathered.texts.count / kept:.0%}", "of captions are distinct"),
         ]
-    if psnrs.count:
-        middle = psnrs.quantiles([0.5])[0]
-        found.append((f"{middle:.1f} dB", f"median latent PSNR of {psnrs.count:,} clips"))
+    if trips.psnrs.count:
+        middle = trips.psnrs.quantiles([0.5])[0]
+        found.append((f"{middle:.1f} dB", f"median latent PSNR of {trips.psnrs.count:,} clips"))
+    if trips.flagged and trips.floor is not None:
+        found.append((f"{trips.flagged:,}", f"clips with a latent PSNR under {trips.floor:g} dB"))
     return found
 
 

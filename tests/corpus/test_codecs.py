@@ -60,7 +60,7 @@ def test_misfits_are_refused(film: np.ndarray, says: str) -> None:
 
 
 def test_build_names_the_choices_and_bad_settings() -> None:
-    with pytest.raises(UserError, match="choose one of dct"):
+    with pytest.raises(UserError, match="choose one of cosmos, dct"):
         build("vae")
     with pytest.raises(UserError, match="multiple of 3"):
         build("dct", channels=97)

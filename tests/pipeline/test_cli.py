@@ -23,7 +23,7 @@ from pipeline.telemetry.progress import PlainView, Progress, line, table
 
 COMMANDS = (
     *("plan", "run", "status", "report", "sweep", "shard", "prompt", "review"),
-    *("calibrate", "scorer", "classifier"),
+    *("calibrate", "scorer", "classifier", "codec"),
     *("train", "generate", "evaluate", "demo"),
 )
 
@@ -77,7 +77,7 @@ class TestMistakes:
             (("report", "nowhere"), "nowhere is no corpus"),
             (("generate", "run", "--seconds", "2", "--say", "jump"), "SECONDS:TEXT"),
             (("train", "none", "--shards", "s", "--out", "o"), "comes along: train-films, train-t"),
-            (("run", "reel", "--input", "x", "--corpus", "c"), "along: arena, films, real\n"),
+            (("run", "reel", "--input", "x", "--corpus", "c"), "along: arena, films, real, wan\n"),
             (("run", "train-tiny", "--input", "x", "--corpus", "c"), "`tv2tv train train-tiny`"),
             (("train", "real", "--shards", "s", "--out", "o"), "`tv2tv run real`"),
             (("nonsense",), "nonsense"),

@@ -31,6 +31,8 @@ from pipeline.pages.rejects import Group, Rejects
 from pipeline.pages.report import page
 from pipeline.pages.thumbnails import Thumbnails
 from pipeline.plan import Plan
+from pipeline.plan import make_plan as make_plan_of
+from pipeline.recipe import load_recipe
 
 HOSTILE = "<script>alert('x')</script><img src=http://example.org/x.png onerror=alert(1)> \"' & ‮"
 
@@ -128,6 +130,28 @@ def test_nothing_from_outside_becomes_markup(status: FakeLatest) -> None:
     assert text.count("&lt;script&gt;") > 5, "it is shown as the text it is"
     assert "<script" not in text
     assert SECURITY in text.partition("<title>")[0]
+
+
+def test_clips_whose_latents_lose_much_are_flagged_by_name_and_shown(tmp_path: Path) -> None:
+    plan = make_plan_of(load_recipe("real", ["latents.floor=31.3"]), tmp_path)
+    records = [record(plan, n, HOSTILE) for n in range(9)]
+    for n, psnr in ((7, 29.5), (8, None)):
+        records[n]["psnr"] = psnr
+    counts = conservation.count((), plan.stages, Replay())
+    (plan.layout.root / "runs" / RUN).mkdir(parents=True)
+    latest = latest_of(plan, Listing((), ignored=0), Replay(finished=records), counts)
+    text = shown_page(latest, clips=0)
+    assert "8 of 8 clips that were decoded back are under 31.3 dB" in text
+    assert (
+        "codec dct; the worst 6 shown" in text and "clips with a latent PSNR under 31.3 dB" in text
+    )
+    assert text.index("29.5 dB, clip c7") < text.index("31.2 dB, clip c0")
+    assert text.count('<div class="trio"><img src="data:') == 6
+    assert "latents of dct: PSNR" in text and "flagged under 31.3" in text
+    assert "<script" not in text
+    fine = make_plan_of(load_recipe("real", ["latents.floor=20"]), tmp_path)
+    latest = latest_of(fine, Listing((), ignored=0), Replay(finished=records), counts)
+    assert "What the latents lose" not in shown_page(latest, clips=0)
 
 
 def test_the_page_says_how_much_it_shows(status: FakeLatest) -> None:

@@ -138,6 +138,9 @@ def test_latents_of_another_codec_or_clock_are_refused(tmp_path: Path) -> None:
     rewrite(folder, codec=codec | {"revision": "older"})
     with pytest.raises(UserError, match="another revision"):
         loader(folder)
+    rewrite(folder, codec=codec | {"id": "diffusers", "causal": False})
+    with pytest.raises(UserError, match="not causal: frames of later chunks"):
+        loader(folder)
     rewrite(folder, codec=codec, clock={"fps": 16, "frames_per_chunk": 8})
     with pytest.raises(UserError, match="the clock's chunk has 8"):
         loader(folder)
