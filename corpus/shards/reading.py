@@ -68,7 +68,7 @@ class ShardSet:
                 f"{index} has other columns than this version reads: run `tv2tv run` again, which "
                 "makes the shards anew"
             )
-        return ShardSet(folder, manifest, tuple(_entry(row) for row in table.to_pylist()))
+        return ShardSet(folder, manifest, tuple(entry_of(row) for row in table.to_pylist()))
 
     @property
     def clock(self) -> Clock:
@@ -101,19 +101,24 @@ class ShardSet:
         return parse_json(self._member(entry, INFO))
 
     def _member(self, entry: Entry, name: str) -> bytes:
-        member = entry.members[name]
-        try:
-            with (self.folder / entry.shard).open("rb") as file:
-                file.seek(member["offset"])
-                data = file.read(member["size"])
-        except OSError as error:
-            raise UserError(f"{entry.shard}, sample {entry.key}, {name}: {error}") from error
-        if sha256_bytes(data) != member["sha256"]:
-            raise UserError(
-                f"{entry.shard}, sample {entry.key}, {name}: the bytes differ from the index; "
-                f"copy {self.folder / entry.shard} again, or delete it and run `tv2tv run` again"
-            )
-        return data
+        return read_member(self.folder / entry.shard, entry, name)
+
+
+def read_member(shard: Path, entry: Entry, name: str) -> bytes:
+    """Bytes of a member; UserError unless they are those of which the index tells."""
+    member = entry.members[name]
+    try:
+        with shard.open("rb") as file:
+            file.seek(member["offset"])
+            data = file.read(member["size"])
+    except OSError as error:
+        raise UserError(f"{entry.shard}, sample {entry.key}, {name}: {error}") from error
+    if sha256_bytes(data) != member["sha256"]:
+        raise UserError(
+            f"{entry.shard}, sample {entry.key}, {name}: the bytes differ from the index; "
+            f"copy {shard} again, or delete it and run `tv2tv run` again"
+        )
+    return data
 
 
 def spans_with_text(folder: Store) -> tuple[int, int]:
@@ -150,7 +155,8 @@ def _is_as_written(folder: Store, shard: dict[str, Any], found: Stat | None, wri
     return found.modified < written or sha256_file(folder.local(shard["name"])) == shard["sha256"]
 
 
-def _entry(row: dict[str, Any]) -> Entry:
+def entry_of(row: dict[str, Any]) -> Entry:
+    """A row of the index; UserError if it cannot be meant so."""
     shape = tuple(row["latent_shape"])
     if len(shape) != 4 or shape[1] != 1 + row["chunks"]:
         raise UserError(f"index, sample {row['key']}: latent shape {shape} does not fit its chunks")
