@@ -139,10 +139,10 @@ def _contents(manifest: Mapping[str, Any]) -> list[str]:
     captions, splits = contents["captions"], contents["splits"]
     rows = [
         [split, f"{one['samples']:,}", f"{one['videos']:,}", f"{one['chunks']:,}"]
-        + ([f"{one['chunks'] * chunk / 3600:.2f}"] if chunk else [])
+        + ([_length(one["chunks"] * chunk)] if chunk else [])
         for split, one in splits.items()
     ]
-    head = ["split", "clips", "videos", "chunks", *(["hours"] if chunk else [])]
+    head = ["split", "clips", "videos", "chunks", *(["length"] if chunk else [])]
     shown, chunks = captions["shown"], manifest["totals"]["chunks"]
     told = [f"{captions['segments']:,} segments, {shown:,} of them with a caption that was kept"]
     if shown:
@@ -154,6 +154,10 @@ def _contents(manifest: Mapping[str, Any]) -> list[str]:
         told.append(f"{captions['ladders']:,} captions made for other densities")
     split = "Clips of one video are all in one split."
     return ["## Contents", _table(head, rows), f"{'; '.join(told)}. {split}"]
+
+
+def _length(seconds: float) -> str:
+    return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
 
 
 def _chunk(manifest: Mapping[str, Any]) -> float:

@@ -3,10 +3,9 @@
 NOTES = {
     "what": """\
 Each sample is a clip of video as the latents of a codec, with captions that are tied to the
-quarter-seconds they speak of. It was made from films by the TV2TV pipeline; the frames themselves
-are not here. Samples are WebDataset: `<key>.latent.npy`, `<key>.captions.json`, `<key>.json`. There
-is no pickle and no code in them. `samples.parquet` tells where every member lies, and
-`manifest.json` has the SHA-256 of every file.""",
+chunks of time they speak of. It was made from films by the TV2TV pipeline. Samples are WebDataset:
+`<key>.latent.npy`, `<key>.captions.json`, `<key>.json`. There is no pickle and no code in them.
+`samples.parquet` tells where every member lies, and `manifest.json` has the SHA-256 of every file.""",
     "limits": """\
 ## Limits
 

@@ -31,6 +31,7 @@ from pipeline.pages.html import environment
 
 STRIP = 10  # pictures of a strip
 LOUDER = 4  # times which the difference is shown
+TALLEST, LABELLED = 50.0, 24  # dB of a full bar; bars that can be labelled
 LISTED = 20  # keys of a summary
 SHORT = 60  # characters of a caption in a summary
 
@@ -41,6 +42,14 @@ class Strip:
 
     name: str
     pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Bar:
+    title: str
+    percent: float
+    label: str
+    worst: bool
 
 
 @dataclass(frozen=True)
@@ -226,7 +235,7 @@ def _page(
     tiles += [
         (f"{entry.chunks * clock.chunk_seconds:g} s", f"{entry.chunks} chunks"),
         (f"{len(captions.segments)}", "segments"),
-        (" × ".join(map(str, entry.latent_shape)), f"latent, {entry.latent_dtype}"),
+        (f"{sum(bool(one.caption.text) for one in captions.segments)}", "of them with text"),
     ]
     shown = info.items()
     return (
@@ -251,12 +260,17 @@ def _page(
     )
 
 
-def _bars(near: Likeness | None) -> list[tuple[str, float]]:
-    """(title, percent of 60 dB) of every latent frame."""
+def _bars(near: Likeness | None) -> list[Bar]:
+    """One for every latent frame."""
     if near is None:
         return []
     names = ["first frame", *(f"chunk {number}" for number in range(len(near.parts) - 1))]
     return [
-        (f"{name}: {value:.1f} dB", min(value / 60, 1) * 100)
+        Bar(
+            f"{name}: {value:.1f} dB",
+            100 * min(value / TALLEST, 1),
+            f"{value:.1f}" if len(names) <= LABELLED else "",
+            value == min(near.parts),
+        )
         for name, value in zip(names, near.parts, strict=True)
     ]
