@@ -5,7 +5,7 @@ NOTES = {
 Each sample is a clip of video as the latents of a codec, with captions that are tied to the
 chunks of time they speak of. It was made from films by the TV2TV pipeline. Samples are WebDataset:
 `<key>.latent.npy`, `<key>.captions.json`, `<key>.json`. There is no pickle and no code in them.
-`samples.parquet` tells where every member lies, and `manifest.json` has the SHA-256 of every file.""",
+`samples.parquet` tells where every member lies, `manifest.json` has the SHA-256 of every file.""",
     "limits": """\
 ## Limits
 

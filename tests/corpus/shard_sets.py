@@ -1,7 +1,6 @@
 """Small shard sets that keep the whole contract, as the pipeline would write them."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from corpus.clock import Clock
 from corpus.codecs import DctCodec
 from corpus.ids import content_id, segment_id
 from corpus.shards import Sample, ShardPlan, write_shards
+from corpus.store import Folder
 
 CODEC = DctCodec(12)
 HEADER: dict[str, Any] = {
@@ -62,7 +62,7 @@ def good_sample(number: int, chunks: int | None = None) -> Sample:
 
 
 def good_set(
-    folder: Path, count: int = 12, changes: dict[int, dict[str, Any]] | None = None, **plan: Any
+    folder: Folder, count: int = 12, changes: dict[int, dict[str, Any]] | None = None, **plan: Any
 ) -> dict[str, Any]:
     """Write a set; the manifest.
 
