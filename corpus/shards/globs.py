@@ -9,13 +9,15 @@ def globs(first: int, last: int, width: int) -> list[str]:
     """
     found = []
     while first <= last:
-        step = 1
-        while step * 10 < 10**width and first % (step * 10) == 0 and first + step * 10 <= last + 1:
+        step, digits = 1, max(width, len(str(first)))
+        while (
+            len(str(step)) < digits and first % (10 * step) == 0 and first + 10 * step - 1 <= last
+        ):
             step *= 10
         run = min((last - first + 1) // step, 10 - first // step % 10)
-        digits = f"{first // step:0{max(width - len(str(step)) + 1, 1)}d}"
-        low, high = int(digits[-1]), int(digits[-1]) + run - 1
+        head = f"{first // step:0{max(width - len(str(step)) + 1, 1)}d}"
+        low, high = int(head[-1]), int(head[-1]) + run - 1
         place = str(low) if low == high else f"[{low}-{high}]"
-        found.append(digits[:-1] + place + "[0-9]" * (len(str(step)) - 1))
+        found.append(head[:-1] + place + "[0-9]" * (len(str(step)) - 1))
         first += run * step
     return found

@@ -33,6 +33,7 @@ from corpus.store import Folder, LocalStore, Store, store_at
 
 LARGEST = 1 << 30  # bytes of a manifest
 AT_ONCE = 64  # rows of the index
+MOST_TOGETHER = 32  # shards that a process is given at once
 
 
 @dataclass(frozen=True)
@@ -204,22 +205,37 @@ def _all(
     workers: int | None,
     seen: Callable[[int, int], None],
 ) -> list[_Checked]:
-    work = partial(_shard, store, index)
+    """Every shard; a process opens the index once for several of them."""
     many = min(workers or os.cpu_count() or 1, len(tasks))
     found = list[_Checked]()
     if many < 2:
-        for task in tasks:
-            found.append(work(task))
+        for one in _some(store, index, tasks):
+            found.append(one)
             seen(len(found), len(tasks))
         return found
+    size = max(1, min(MOST_TOGETHER, len(tasks) // (many * 4)))
+    groups = [tasks[at : at + size] for at in range(0, len(tasks), size)]
     with ProcessPoolExecutor(many, get_context("spawn")) as pool:
-        for one in pool.map(work, tasks):
-            found.append(one)
+        for some in pool.map(partial(_listed_some, store, index), groups):
+            found += some
             seen(len(found), len(tasks))
     return found
 
 
-def _shard(store: Store, index: Path | None, task: _Task) -> _Checked:
+def _listed_some(store: Store, index: Path | None, tasks: list[_Task]) -> list[_Checked]:
+    return list(_some(store, index, tasks))
+
+
+def _some(store: Store, index: Path | None, tasks: list[_Task]) -> Iterator[_Checked]:
+    """Shards one after the other."""
+    if index is None or all(task.number is None for task in tasks):
+        yield from (_shard(store, None, task) for task in tasks)
+        return
+    with pq.ParquetFile(index) as rows:
+        yield from (_shard(store, rows, task) for task in tasks)
+
+
+def _shard(store: Store, index: pq.ParquetFile | None, task: _Task) -> _Checked:
     path = store.local(task.name)
     size, faults = path.stat().st_size, list[Fault]()
     with path.open("rb") as file:
@@ -275,10 +291,9 @@ def _against(task: _Task, size: int, sha256: str, samples: int, known: bool) -> 
         yield Fault(task.name, f"has {samples} samples, {MANIFEST} says {told['samples']}")
 
 
-def _rows(index: Path, number: int) -> Iterator[dict[str, Any]]:
+def _rows(index: pq.ParquetFile, number: int) -> Iterator[dict[str, Any]]:
     """Rows of one shard, a few at a time; ValueError for one that cannot be meant so."""
-    with pq.ParquetFile(index) as file:
-        for batch in file.iter_batches(AT_ONCE, row_groups=[number]):
-            for row in pa.Table.from_batches([batch]).to_pylist():
-                check_row(row)
-                yield row
+    for batch in index.iter_batches(AT_ONCE, row_groups=[number]):
+        for row in pa.Table.from_batches([batch]).to_pylist():
+            check_row(row)
+            yield row

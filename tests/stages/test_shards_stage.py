@@ -166,6 +166,60 @@ def test_no_clips_make_an_empty_set(tmp_path: Path) -> None:
     assert ShardSet.open(folder).entries == ()
 
 
+def counts(black: int) -> dict[str, Any]:
+    none: dict[str, int] = {}
+    clips = {"inputs": 4 + black, "ok": 4, "filtered": {"black": black}, "pending": 0}
+    return {**HEADER, "counts": {"clips": {**clips, "failed": none, "quarantined": none}}}
+
+
+def test_counts_alone_make_no_shard_anew_but_the_card(tmp_path: Path) -> None:
+    media, folder = Media(tmp_path / "media"), tmp_path / "main"
+    records = by_id(*(record(media, number) for number in range(4)))
+    assert stage(media).run(records, folder, counts(1))
+    before = {path.name: (path.read_bytes(), path.stat().st_ino) for path in folder.iterdir()}
+    assert not stage(media).run(records, folder, counts(1))
+    assert {path.name: path.stat().st_ino for path in folder.iterdir()} == {
+        name: node for name, (_, node) in before.items()
+    }
+    asked: list[int] = []
+    assert not stage(media).run(records, folder, counts(2), lambda: asked.append(1))
+    assert "| clips | filtered | `black` | 2 |" in (folder / "README.md").read_text()
+    after = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {name for name in after if after[name] != before[name][0]} == {
+        "README.md",
+        "manifest.json",
+    }
+    assert asked == [1], "whoever has lost the corpus changes nothing"
+    assert stage(media).run(records, tmp_path / "anew", counts(2))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "anew").iterdir()} == after
+
+
+def test_licences_come_from_the_columns_that_the_recipe_names(tmp_path: Path) -> None:
+    media = Media(tmp_path / "media")
+    one = by_id({**record(media, 0), "meta": {"terms": "CC0", "licence": "mine"}})
+    for columns, told in (({}, "mine"), ({"licence": ["Terms"]}, "CC0")):
+        stage(media, card=columns).run(one, tmp_path / "main", HEADER)
+        assert ShardSet.open(tmp_path / "main").manifest["contents"]["licence"] == {told: 1}
+
+
+def test_a_preview_is_the_clip_and_off_by_default(tmp_path: Path) -> None:
+    media = Media(tmp_path / "media")
+    film = b"\0\0\0\x18ftypisom and more"
+    one = {**record(media, 0), "clip": "clips/00/a.mp4", "clip_sha256": sha256_bytes(film)}
+    write_bytes(media.path(one["clip"]), film)
+    for preview in (False, True):
+        stage(media, preview=preview).run(by_id(one), tmp_path / "main", HEADER)
+        shards = ShardSet.open(tmp_path / "main")
+        (entry,) = shards.entries
+        assert list(entry.members) == ["captions.json", "json", "latent.npy", "mp4"][: 3 + preview]
+        member = entry.members.get("mp4", {"offset": 0, "size": 0})
+        data = (tmp_path / "main" / entry.shard).read_bytes()[member["offset"] :][: member["size"]]
+        assert data == (film if preview else b"")
+    write_bytes(media.path(one["clip"]), film + b"!")
+    with pytest.raises(UserError, match="is not what the clips stage wrote"):
+        stage(media, preview=True).run(by_id(one), tmp_path / "other", HEADER)
+
+
 def with_ladders(one: dict[str, Any]) -> dict[str, Any]:
     said = {"prompt": "p/1", "model": "m", "binding": "l"}
     ladders = [
