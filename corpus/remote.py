@@ -265,6 +265,7 @@ class _Rewriting(RemoteStore):
         if name != self.last:
             with self.uploads.writing(name) as temporary:
                 yield temporary
+                self.ready()  # who has lost the corpus meanwhile overwrites no other's files
             self.written.add(name)
             return
         with super().writing(name) as temporary:

@@ -2,13 +2,15 @@
 
 `sample` says what one sample is (`arrays`: its npy members), `tar` how a tar is spelled, `index`
 and `manifest` what tells of them, `census` and `card` what they hold. `writing` makes a set,
-`reading` opens one, `verifying` checks one. docs/format.md is the format in words.
+`reading` opens one, `streaming` reads tars alone, `verifying` checks one. docs/format.md is the
+format in words.
 """
 
 from corpus.shards.census import Columns
 from corpus.shards.manifest import read_manifest
 from corpus.shards.reading import Entry, ShardSet
 from corpus.shards.sample import Sample
+from corpus.shards.streaming import Streamed, stream
 from corpus.shards.writing import ShardPlan, refresh_card, write_shards
 
 __all__ = [
@@ -17,7 +19,9 @@ __all__ = [
     "Sample",
     "ShardPlan",
     "ShardSet",
+    "Streamed",
     "read_manifest",
     "refresh_card",
+    "stream",
     "write_shards",
 ]

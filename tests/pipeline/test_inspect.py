@@ -17,6 +17,7 @@ from pipeline.cli import app
 from pipeline.inputs.sources import read_listing
 from pipeline.ledger.walk import Finished, slices
 from pipeline.pages.sample import inspect, summary
+from pipeline.views.shard import shard
 
 WORDS = {
     "one": ("goes left", "<b>goes</b> on", "a door opens", "rests"),
@@ -67,6 +68,15 @@ def test_what_the_pipeline_writes_is_whole(corpus: Path, tmp_path: Path) -> None
     found = json.loads(run("verify", broken, "--workers", 1, "--json").output)
     assert [one["file"] for one in found["faults"]] == ["README.md", "shard-000000.tar"]
     assert found["faults"][1]["key"] == first and found["samples"] == 2
+
+
+@pytest.mark.parametrize(
+    "settings", [("policy.every=2s",), ("policy.corrupt=[{kind: negation, rate: 0.5}]",)]
+)
+def test_views_are_whole_too(corpus: Path, settings: tuple[str, ...]) -> None:
+    made = shard(str(corpus), settings, "view")
+    assert run("verify", made.shards.place(), "--workers", 1).exit_code == 0
+    assert "This is a view" in made.shards.read_text("README.md")
 
 
 def test_a_set_on_an_object_store_is_checked_there(
