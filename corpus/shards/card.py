@@ -5,6 +5,7 @@ and recipes stands in code spans, whose end it cannot write; the front matter is
 writer and holds nothing foreign but the recipe's name.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from corpus.shards.globs import globs
 from corpus.shards.manifest import SPLITS
 from corpus.shards.words import LOADING, NOTES
 
+LEVELS = ("videos", "shots", "clips", "segments")
 SHOWN = 100  # of any list
 LONGEST = 300  # characters of a value
 # Licences as people write them, and as the Hub calls them.
@@ -43,6 +45,7 @@ def card(manifest: Mapping[str, Any]) -> str:
     Args:
         manifest: all of it but ``files`` and ``digest``.
     """
+    manifest = json.loads(canonical_json(manifest))  # as it is read back: keys have no order
     name = str(manifest.get("recipe", {}).get("name", "corpus"))
     parts = [
         f"# Interleaved captions and video latents, by the recipe {code(name)}",
@@ -209,7 +212,7 @@ def _selection(manifest: Mapping[str, Any]) -> list[str]:
 
 def _bounds(manifest: Mapping[str, Any]) -> Iterator[tuple[str, tuple[dict[str, float], ...]]]:
     """(stage, (at least, at most)) of each stage that has thresholds."""
-    for stage, settings in manifest.get("recipe", {}).get("stages", {}).items():
+    for stage, settings in _stages(manifest):
         if not isinstance(settings, dict) or not {"at_least", "at_most"} <= settings.keys():
             continue
         defaults: Sequence[dict[str, Any]] = settings.get("defaults") or ({}, {})
@@ -221,8 +224,17 @@ def _bounds(manifest: Mapping[str, Any]) -> Iterator[tuple[str, tuple[dict[str, 
         )
 
 
+def _stages(manifest: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Stages and their settings, in the order in which they work."""
+    recipe = manifest.get("recipe", {})
+    found, order = recipe.get("stages", {}), recipe.get("order", [])
+    names = [*(name for name in order if name in found), *sorted(set(found) - set(order))]
+    return [(name, found[name]) for name in names]
+
+
 def _outcomes(counts: Mapping[str, Any]) -> Iterator[list[str]]:
-    for level, one in counts.items():
+    for level in sorted(counts, key=lambda name: LEVELS.index(name) if name in LEVELS else 9):
+        one = counts[level]
         yield [level, "listed" if level == "videos" else "found", "", f"{one['inputs']:,}"]
         yield [level, "ok", "", f"{one['ok']:,}"]
         for outcome in ("filtered", "failed", "quarantined"):
@@ -247,10 +259,9 @@ def _making(manifest: Mapping[str, Any]) -> list[str]:
             "are standardised by the codec's mean and standard deviation per channel, which are "
             "in `manifest.json`."
         )
-    recipe = manifest.get("recipe", {})
-    stages, names = recipe.get("stages", {}), manifest.get("fingerprints", {})
-    if stages:
-        rows = [[stage, code(names.get(stage, "")), code(stages[stage])] for stage in stages]
+    fingerprints = manifest.get("fingerprints", {})
+    if stages := _stages(manifest):
+        rows = [[stage, code(fingerprints.get(stage, "")), code(told)] for stage, told in stages]
         parts += ["## Recipe", _table(["stage", "fingerprint", "settings"], rows)]
     return parts
 

@@ -197,6 +197,22 @@ def test_thresholds_counts_models_and_codec_are_told(
         assert row in text, row
 
 
+def test_the_card_is_the_same_from_a_manifest_that_was_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages: dict[str, Any] = {"probe": {}, "clips": {"b": 1, "a": 2}, "a_late_one": {}}
+    recipe = {"name": "test", "seed": 0, "order": list(stages), "stages": stages}
+    monkeypatch.setitem(HEADER, "recipe", recipe)
+    counts = {"videos": COUNTS["clips"], **COUNTS}
+    monkeypatch.setitem(HEADER, "counts", counts)
+    good_set(tmp_path / "main")
+    store = LocalStore(tmp_path / "main")
+    assert not refresh_card(store, read_manifest(store), counts)
+    text = store.read_text("README.md")
+    assert text.index("| probe |") < text.index("| clips | not") < text.index("| a_late_one |")
+    assert text.index("| videos | listed |") < text.index("| clips | found |")
+
+
 def test_new_counts_change_the_card_and_no_shard(tmp_path: Path) -> None:
     folder = tmp_path / "main"
     good_set(folder)
