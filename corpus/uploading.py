@@ -79,8 +79,8 @@ class Uploads:
             one.result()
 
     def _upload(self, name: str, path: Path, mine: ExitStack) -> None:
-        with mine:
-            try:
+        try:
+            with mine:  # the file is gone before there is room for another
                 about = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
                 if self._is_there(name, about):
                     self.kept.append(name)
@@ -90,8 +90,8 @@ class Uploads:
                 if stat is not None and stat.size == about["bytes"]:
                     note = {**about, "version": stat.version}
                     self._notes.write_text(name, json.dumps(note))
-            finally:
-                self._room.release()
+        finally:
+            self._room.release()
 
     def _is_there(self, name: str, about: dict[str, Any]) -> bool:
         """Whether the store holds these very bytes, by what was noted when they were sent."""
