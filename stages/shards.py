@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from sys import intern
 from typing import Any
 
@@ -12,11 +14,13 @@ from safetensors.numpy import load
 from corpus.captions import KEEP, Caption, ClipCaptions, SegmentCaption, Segments
 from corpus.errors import UserError
 from corpus.ids import canonical_json, content_id, segment_id, sha256_bytes
+from corpus.layout import Media
 from corpus.policy import Policy
 from corpus.shards import Columns, Sample, ShardPlan, refresh_card, write_shards
 from corpus.shards.manifest import read_manifest
 from corpus.shards.reading import is_intact
-from corpus.store import Folder, store_at
+from corpus.shards.writing import AHEAD
+from corpus.store import Folder, LocalStore, store_at
 from corpus.views import View
 from corpus.views import ready as readied
 from stages.captioning.backend import OK
@@ -87,15 +91,17 @@ class ShardsStage(CorpusStage[ShardsConfig]):
         plan = ShardPlan(
             int(self.config.target_mb * 2**20), self.context.seed, self.config.validation
         )
-        write_shards(
-            folder,
-            {key: intern(record["video_id"]) for key, record in records.items()},
-            lambda key: self._sample(records[key], header, view),
-            header,
-            plan,
-            ready,
-            Columns(**self.config.card.model_dump()),
-        )
+        with _Ahead(self.context.media, records) as ahead:
+            write_shards(
+                folder,
+                {key: intern(record["video_id"]) for key, record in records.items()},
+                lambda key: self._sample(ahead.record(key), header, view),
+                header,
+                plan,
+                ready,
+                Columns(**self.config.card.model_dump()),
+                ahead.soon,
+            )
         return True
 
     def _inputs(self, records: Mapping[str, Record], header: dict[str, Any]) -> str:
@@ -143,6 +149,37 @@ class ShardsStage(CorpusStage[ShardsConfig]):
                 "makes it anew"
             )
         return data
+
+
+class _Ahead:
+    """Fetches latents from a remote corpus while others are written: each is a request or two.
+
+    Records may lie in a file that only this thread can read, so they are read here, once.
+    """
+
+    def __init__(self, media: Media, records: Mapping[str, Record]) -> None:
+        self._media, self._records = media, records
+        self._remote = not isinstance(media.store, LocalStore)
+        self._pool = ThreadPoolExecutor(AHEAD if self._remote else 1)
+        self._waiting: dict[str, tuple[Record, Future[Path] | None]] = {}
+
+    def __enter__(self) -> "_Ahead":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def soon(self, key: str) -> None:
+        record = self._records[key]
+        fetch = self._pool.submit(self._media.path, record["latent"]) if self._remote else None
+        self._waiting[key] = record, fetch
+
+    def record(self, key: str) -> Record:
+        """Of a key that was announced; its latent is in the cache then, if it can be had."""
+        record, fetched = self._waiting.pop(key)
+        if fetched is not None:
+            wait([fetched])  # what it raised is raised again, and told, by who opens the file
+        return record
 
 
 def captions_of(record: Record) -> ClipCaptions:

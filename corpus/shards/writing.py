@@ -1,7 +1,9 @@
 """Writing a shard set: all of it or none of it, the same bytes for the same samples."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from corpus.shards.sample import Sample
 from corpus.shards.tar import TarWriter
 from corpus.store import Folder, Store, store_at
 
+AHEAD = 16  # samples that are fetched while one is written
 ROWS = 512  # of the index that are Python objects at once
 
 
@@ -54,6 +57,7 @@ def write_shards(
     plan: ShardPlan,
     ready: Callable[[], None] = lambda: None,
     columns: Columns = Columns(),  # noqa: B008 - frozen
+    soon: Callable[[str], None] = lambda key: None,
 ) -> dict[str, Any]:
     """Write ``folder`` anew and return its manifest.
 
@@ -70,9 +74,11 @@ def write_shards(
             the card.
         ready: called before anything that stands there is touched; raises to stop that.
         columns: of ``meta`` that name licences and sources.
+        soon: told of each key some time before it is loaded, so that it can be fetched meanwhile.
     """
     with store_at(folder).replacing(MANIFEST, ready) as building:
-        manifest = _with_card(building, _write_all(building, videos, load, header, plan, columns))
+        made = _write_all(building, videos, partial(_loaded, load, soon), header, plan, columns)
+        manifest = _with_card(building, made)
         building.write_text(MANIFEST, spelled(manifest))
     return manifest
 
@@ -135,7 +141,7 @@ def shard_name(number: int) -> str:
 def _write_all(
     folder: Store,
     videos: dict[str, str],
-    load: Callable[[str], Sample],
+    load: Callable[[Iterator[str]], Iterator[Sample]],
     header: dict[str, Any],
     plan: ShardPlan,
     columns: Columns,
@@ -150,7 +156,7 @@ def _write_all(
         with pq.ParquetWriter(index_file, SAMPLES, compression="zstd") as index_rows:
             for split in SPLITS:
                 wanted = split == VALIDATION
-                samples = (load(key) for key in order if (videos[key] in held_out) == wanted)
+                samples = load(key for key in order if (videos[key] in held_out) == wanted)
                 for first in samples:
                     name = shard_name(len(shards))
                     rows = _Rows(videos, split, name)
@@ -181,6 +187,19 @@ def _write_all(
             "bytes": sum(shard["bytes"] for shard in shards),
         },
     }
+
+
+def _loaded(
+    load: Callable[[str], Sample], soon: Callable[[str], None], keys: Iterator[str]
+) -> Iterator[Sample]:
+    """Samples in order; the next `AHEAD` keys are known to ``soon``."""
+    waiting = deque[str]()
+    for key in keys:
+        soon(key)
+        waiting.append(key)
+        if len(waiting) > AHEAD:
+            yield load(waiting.popleft())
+    yield from map(load, waiting)
 
 
 def _with_card(folder: Store, manifest: dict[str, Any]) -> dict[str, Any]:

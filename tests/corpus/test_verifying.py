@@ -81,23 +81,29 @@ PLACES: dict[str, tuple[int, str]] = {
 
 
 @pytest.mark.parametrize(("offset", "word"), PLACES.values(), ids=PLACES)
-def test_damage_is_told_by_shard_key_and_member(one: Path, offset: int, word: str) -> None:
+def test_a_header_is_told_by_shard_key_member_and_field(one: Path, offset: int, word: str) -> None:
+    entry = ShardSet.open(one).entries[1]
+    name = sorted(entry.members)[offset % len(entry.members)]
+    flip(one / entry.shard, entry.members[name]["offset"] - 512 + offset)
+    (found,) = faults(one)
+    assert found.startswith(f"{entry.shard}, sample {entry.key}, {name}: ") and word in found
+
+
+def test_a_member_and_the_zeros_behind_it_are_told_by_shard_and_key(one: Path) -> None:
     entry = ShardSet.open(one).entries[1]
     for name, member in entry.members.items():
-        where = f"{entry.shard}, sample {entry.key}, {name}: "
-        flip(one / entry.shard, member["offset"] - 512 + offset)
-        (found,) = faults(one)
-        assert found.startswith(where) and word in found
-        flip(one / entry.shard, member["offset"] - 512 + offset)
-        for at in (0, member["size"] // 2, member["size"] - 1):
-            flip(one / entry.shard, member["offset"] + at)
-            assert faults(one) == [f"{where}the bytes differ from the index"]
-            flip(one / entry.shard, member["offset"] + at)
-        if rest := -member["size"] % 512:
-            flip(one / entry.shard, member["offset"] + member["size"] + rest - 1)
-            assert [text.startswith(where) for text in faults(one)] == [True]
-            flip(one / entry.shard, member["offset"] + member["size"] + rest - 1)
+        where, begin, size = f"{entry.shard}, sample {entry.key}, {name}: ", *places(member)
+        for at in (0, size // 2, size - 1, size + -size % 512 - 1):
+            flip(one / entry.shard, begin + at)
+            (found,) = faults(one)
+            assert found.startswith(where)
+            assert ("differ from the index" if at < size else "are not zero") in found
+            flip(one / entry.shard, begin + at)
     assert faults(one) == []
+
+
+def places(member: dict[str, Any]) -> tuple[int, int]:
+    return member["offset"], member["size"]
 
 
 def test_every_fault_is_named_and_not_the_first_alone(one: Path) -> None:

@@ -1,4 +1,7 @@
 import os
+import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from corpus.cache import CACHE
 from corpus.clock import Clock
 from corpus.codecs import DctCodec
 from corpus.errors import UserError
@@ -14,7 +18,9 @@ from corpus.files import write_bytes
 from corpus.ids import segment_id, sha256_bytes
 from corpus.layout import Media
 from corpus.policy import Policy
+from corpus.remote import RemoteStore
 from corpus.shards import ShardSet, reading
+from corpus.store import store_at
 from stages.shards import ShardsConfig, ShardsStage
 from stages.stage import Context, Record
 
@@ -218,6 +224,38 @@ def test_a_preview_is_the_clip_and_off_by_default(tmp_path: Path) -> None:
     write_bytes(media.path(one["clip"]), film + b"!")
     with pytest.raises(UserError, match="is not what the clips stage wrote"):
         stage(media, preview=True).run(by_id(one), tmp_path / "other", HEADER)
+
+
+def test_latents_of_a_remote_corpus_are_fetched_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
+    near, far = Media(tmp_path / "media"), Media(store_at(f"memory://{tmp_path.name}/media"))
+    records = by_id(*(record(near, number) for number in range(30)))
+    for one in records.values():
+        far.store.write(one["latent"], near.path(one["latent"]).read_bytes())
+    shutil.rmtree(tmp_path / "cache")
+    real, lock, at_once = RemoteStore.save, threading.Lock(), [0, 0, 0]
+
+    def save(self: RemoteStore, name: str, place: Path) -> None:
+        with lock:
+            at_once[0] += 1
+            at_once[1] = max(at_once[:2])
+            at_once[2] += 1
+        time.sleep(0.005)
+        real(self, name, place)
+        with lock:
+            at_once[0] -= 1
+
+    monkeypatch.setattr(RemoteStore, "save", save)
+    for media, name in ((near, "near"), (far, "far")):
+        assert stage(media).run(records, tmp_path / name, HEADER)
+    assert 1 < at_once[1] <= 16 and at_once[2] == 30, "each once, several at a time"
+    found = [
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        for name in ("near", "far")
+    ]
+    assert found[0] == found[1]
 
 
 def with_ladders(one: dict[str, Any]) -> dict[str, Any]:
