@@ -21,6 +21,7 @@ from corpus.shards.manifest import sealed, spelled
 from corpus.shards.tar import TarWriter, end
 from corpus.shards.verifying import verify
 
+GOOD = good_sample(0)
 FILES = ("shard-000000.tar", "samples.parquet", "manifest.json", "README.md")
 
 
@@ -168,6 +169,41 @@ def test_a_sample_that_is_there_twice_is_told_without_an_index(one: Path) -> Non
     assert f"{path.name}, sample {entries[0].key}: is there twice" in faults(one)
 
 
+def test_a_member_that_is_there_twice_is_told(tmp_path: Path) -> None:
+    members = GOOD.members()
+    with (tmp_path / "shard-000000.tar").open("wb") as file:
+        tar = TarWriter(file)
+        for name in ("captions.json", "json", "json", "latent.npy"):
+            tar.add(f"{GOOD.key}.{name}", members[name])
+        tar.close()
+    assert any("are not each once, by name" in text for text in faults(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"size": 10**15}, "latent.npy: the tar ends before it does"),
+        ({"size": -512}, "is not whole"),
+        ({"offset": 10**15}, "latent.npy: begins at byte"),
+        ({"sha256": None}, "is not whole"),
+    ],
+    ids=str,
+)
+def test_an_index_that_lies_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], word: str
+) -> None:
+    """It has the digest of which the manifest tells, so it is believed, but not trusted."""
+    real = writing._add
+
+    def add(tar: TarWriter, key: str, name: str, data: bytes) -> dict[str, Any]:
+        told = real(tar, key, name, data)
+        return {**told, **change} if name == "latent.npy" else told
+
+    monkeypatch.setattr(writing, "_add", add)
+    good_set(tmp_path / "main", 2)
+    assert any(word in text for text in faults(tmp_path / "main"))
+
+
 def rewritten(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Change a manifest and seal it again, as somebody would who means it."""
     path = folder / "manifest.json"
@@ -237,7 +273,6 @@ class Payload:
         return (Path.touch, (self.mark,))
 
 
-GOOD = good_sample(0)
 ABSURD = npy(np.zeros((1, 1, 1, 1), np.float16)).replace(
     b"(1, 1, 1, 1)", b"(9999999999,)".ljust(12)
 )
