@@ -109,6 +109,24 @@ def test_a_declared_stride_that_is_none_of_the_model_s_is_found_out(weights: Wei
         prove(codec(weights, "ltx", stride=[4, 32, 32]))
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"tile": "abc"}, "tile='abc' must be a whole number above 0"),
+        ({"tile": -32}, "tile=-32 must be a whole number above 0"),
+        ({"channels": 0}, "channels=0 must be a whole number above 0"),
+        ({"stride": 8}, r"stride=8 must be \[frames, rows, columns\]"),
+        ({"stride": [4, 8, 0]}, "stride=0 must be a whole number above 0"),
+        ({"causal": "no"}, "causal='no' must be true or false"),
+    ],
+)
+def test_settings_of_another_kind_are_named_before_anything_runs(
+    weights: Weights, settings: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UserError, match=f"codec diffusers: {says}"):
+        codec(weights, "ltx", **settings)
+
+
 def test_latents_are_the_mode_standardised_with_what_is_recorded(weights: Weights) -> None:
     """And `decode` gives the VAE exactly what standardising is the inverse of."""
     made, film = codec(weights, "wan"), noise()
