@@ -274,6 +274,19 @@ def test_a_relative_place_is_that_of_who_named_it(
     pickle.loads(pickle.dumps(made)).open()  # noqa: S301 - our own
 
 
+def test_a_folder_that_is_not_on_this_machine_gives_way_to_the_environment(
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a corpus is looked at on another machine than the one that made it."""
+    there, gone = str(weights("wan")), str(tmp_path / "gone")
+    with pytest.raises(UserError, match=rf"no folder or file .*gone.*{ENVIRONMENT}"):
+        build("wan", weights=gone)
+    monkeypatch.setenv(ENVIRONMENT, there)
+    assert build("wan", weights=gone).info == codec(weights, "wan").info
+    with pytest.raises(UserError, match=r"AutoencoderKLCosmos, not of AutoencoderKLWan"):
+        build("wan", weights=str(weights("cosmos")))
+
+
 def test_weights_that_are_not_those_of_the_config_are_refused(
     weights: Weights, tmp_path: Path
 ) -> None:
