@@ -29,6 +29,7 @@ from corpus.cache import copy_path, is_copied, is_small, trim_cache, unfinished,
 from corpus.errors import UserError
 from corpus.ids import content_id
 from corpus.store import OBJECT_STORES, Stat, Store
+from corpus.uploading import Uploads
 
 TRANSFERS = 16  # at once, where many files are fetched
 UPLOAD_SECONDS = 30.0  # how far the files of `folder` may lag behind
@@ -65,22 +66,30 @@ class RemoteStore(Store):
     def writing(self, name: str) -> Iterator[Path]:
         with unfinished(Path(name).name) as temporary:
             yield temporary
-            with self._asked(name) as (fs, path):
-                fs.put_file(str(temporary), path)
-            stat = self.stat(name)
-            if stat is not None and is_small(stat.size):
-                kept = self._cached(name, stat)
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                temporary.replace(kept)
+            self.put(name, temporary)
+
+    def put(self, name: str, path: Path) -> Stat | None:
+        """Upload a file, in one step or not at all, and take it into the cache if it is small: then
+        nothing is left at ``path``."""
+        with self._asked(name) as (fs, target):
+            fs.put_file(str(path), target)
+        stat = self.stat(name)
+        if stat is not None and is_small(stat.size):
+            kept = self._cached(name, stat)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(kept)
+        return stat
 
     @contextmanager
     def replacing(self, last: str, ready: Callable[[], None]) -> Iterator[Store]:
         ready()
         before = self.names()
         self.remove(last)
-        rewriting = _Rewriting(self.uri, last, ready)
-        yield rewriting
-        self.remove(*(name for name in before if name not in rewriting.written))
+        uploads = Uploads(self)
+        try:
+            yield _Rewriting(self.uri, last, ready, frozenset(before), uploads)
+        finally:
+            uploads.close()
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
@@ -189,8 +198,14 @@ class RemoteStore(Store):
             return bytes(fs.cat_file(path))
 
     def sweep(self) -> None:
-        """Only here: an upload that was cut off is no file there."""
+        """Here, and parts of uploads that were cut off: no files there, but S3 charges for them."""
         trim_cache()
+        if _scheme(self.uri) in ("s3", "s3a"):
+            with suppress(OSError), self._asked("") as (fs, path):  # not everyone may list them
+                bucket, _, key = path.partition("/")
+                about = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
+                for one in fs.call_s3("list_multipart_uploads", **about).get("Uploads", ()):
+                    fs.abort_mpu(bucket, one["Key"], one["UploadId"])
 
     def save(self, name: str, place: Path) -> None:
         """Fetch a file to a place of the caller's."""
@@ -236,19 +251,29 @@ class RemoteStore(Store):
 
 @dataclass(frozen=True)
 class _Rewriting(RemoteStore):
-    """A store whose files are all written anew, ``last`` last."""
+    """A store whose files are all written anew, ``last`` last: when all others are there, and what
+    lay there before and was not written is gone."""
 
     last: str
     ready: Callable[[], None]
+    before: frozenset[str]
+    uploads: Uploads
     written: set[str] = field(default_factory=set)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
+        if name != self.last:
+            with self.uploads.writing(name) as temporary:
+                yield temporary
+                self.ready()  # who has lost the corpus meanwhile overwrites no other's files
+            self.written.add(name)
+            return
         with super().writing(name) as temporary:
             yield temporary
-            if name == self.last:
-                self.ready()
-        self.written.add(name)
+            self.uploads.wait()
+            self.ready()
+            self.remove(*sorted(self.before - self.written - {self.last}))
+        self.uploads.forget()
 
 
 def _at_once(do: Callable[[str], Got], names: Sequence[str]) -> list[Got]:

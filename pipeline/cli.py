@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from corpus.errors import UserError
 from corpus.layout import TOOL_VERSION
 from pipeline.calibration.commands import calibrate, classifier, scorer
-from pipeline.commands import captions, corpora, models
+from pipeline.commands import captions, corpora, models, shards
 from pipeline.commands.codecs import codec
 from pipeline.faults import RunError
 from pipeline.ledger.conservation import ConservationError
@@ -60,7 +60,7 @@ def _root(
 
 for command in (
     *(corpora.run, corpora.plan, corpora.status, corpora.sweep, corpora.report),
-    *(captions.shard, captions.review, calibrate),
+    *(captions.shard, shards.verify, shards.inspect, captions.review, calibrate),
     *(models.train, models.generate, models.evaluate, models.demo),
 ):
     app.command()(command)

@@ -35,7 +35,12 @@ class Plan:
         return {
             "clock": self.recipe.clock.clock().to_json(),
             "codec": identities["latents"]["codec"],
-            "recipe": {"name": self.recipe.name, "seed": self.recipe.seed, "stages": identities},
+            "recipe": {
+                "name": self.recipe.name,
+                "seed": self.recipe.seed,
+                "order": list(identities),
+                "stages": identities,
+            },
             "fingerprints": {stage.name: stage.fingerprint for stage in self.stages},
         }
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from corpus import layout
 from corpus.errors import UserError
 from corpus.layout import TOOL_VERSION
-from corpus.shards.reading import read_manifest
+from corpus.shards.manifest import read_manifest
 from corpus.store import Store
 from pipeline.cluster.signals import terminations_interrupt
 from pipeline.faults import PutOff, RunError, blameless, read_put_off, tidy
@@ -126,8 +126,8 @@ def run(
             address=address,
         )
         put_off = [*listing.put_off(), *put_off]
-        shards, rewritten = _finish(plan, found.finished, lock)
-        levels = {name: level.to_json() for name, level in found.sums.counts.items()}
+        shards, rewritten = _finish(plan, found, lock)
+        levels = conservation.told(found.sums.counts)
         log.write([event("put_off", **asdict(one)) for one in put_off])
         end = {"levels": levels, "computed": computed, "put_off": len(put_off)}
         log.write([event("end", **end, shards_rewritten=rewritten)])
@@ -280,7 +280,7 @@ def _shown(now: Tally, log: EventLog, view: View) -> Iterator[Callable[[list[Eve
         view.end(progress)
 
 
-def _finish(plan: Plan, finished: Finished, lock: Lock) -> tuple[Store | None, bool]:
+def _finish(plan: Plan, found: _Standing, lock: Lock) -> tuple[Store | None, bool]:
     """Corpus stages on the finished records.
 
     No clip makes no shards; where older ones stand they are replaced by an empty set, since what
@@ -288,9 +288,10 @@ def _finish(plan: Plan, finished: Finished, lock: Lock) -> tuple[Store | None, b
     """
     (stage,) = plan.corpus_stages
     folder = _shards_folder(plan)
-    if not finished and not folder.names():
+    if not found.finished and not folder.names():
         return None, False
-    return folder, stage.run(finished, folder, plan.header(), lock.check)
+    header = {**plan.header(), "counts": conservation.told(found.sums.counts)}
+    return folder, stage.run(found.finished, folder, header, lock.check)
 
 
 def _shards_folder(plan: Plan) -> Store:

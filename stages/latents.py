@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, field_validator
 from safetensors.numpy import save
 
 from corpus.codecs import Codec, OutOfMemory, Runtime, check_fits, make, prove, psnr
 from corpus.codecs.base import Frames, Latent
+from corpus.codecs.weights import absolute
 from corpus.ids import sha256_bytes, unit_hash
 from corpus.rows import Row
 from corpus.video import READERS, read_video
@@ -54,6 +55,12 @@ class LatentsConfig(StageConfig):
     readers: int = Field(default=2, ge=1)
     check: float | None = Field(default=None, ge=0, le=1)
     floor: float | None = None
+
+    @field_validator("weights")
+    @classmethod
+    def _anywhere(cls, weights: str | None) -> str | None:
+        """The run's recipe is read again by commands that are called in other folders."""
+        return None if weights is None else absolute(weights)
 
 
 class LatentsStage(ClipStage[LatentsConfig]):

@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from sys import intern
 from typing import Any
 
@@ -12,15 +14,26 @@ from safetensors.numpy import load
 from corpus.captions import KEEP, Caption, ClipCaptions, SegmentCaption, Segments
 from corpus.errors import UserError
 from corpus.ids import canonical_json, content_id, segment_id, sha256_bytes
+from corpus.layout import Media
 from corpus.policy import Policy
-from corpus.shards import Sample, ShardPlan, write_shards
-from corpus.shards.reading import is_intact, read_manifest
-from corpus.store import Folder, store_at
+from corpus.shards import Columns, Sample, ShardPlan, refresh_card, write_shards
+from corpus.shards.manifest import read_manifest
+from corpus.shards.reading import is_intact
+from corpus.shards.writing import AHEAD
+from corpus.store import Folder, LocalStore, store_at
 from corpus.views import View
 from corpus.views import ready as readied
 from stages.captioning.backend import OK
 from stages.latents import TENSOR
 from stages.stage import CorpusStage, Record, StageConfig
+
+
+class CardColumns(StageConfig):
+    """Names of columns: the first that a film's row fills counts. Letter case does not matter."""
+
+    licence: tuple[str, ...] = Columns.licence
+    source: tuple[str, ...] = Columns.source
+    author: tuple[str, ...] = Columns.author
 
 
 class ShardsConfig(StageConfig):
@@ -30,6 +43,8 @@ class ShardsConfig(StageConfig):
         target_mb: a shard is closed once it holds at least this many MiB.
         validation: chance of a video (never of a clip) to be held out for validation; at least one
             of two or more is, unless it is 0.
+        preview: put each clip's mp4 beside its latent, to be looked at; for no trainer.
+        card: columns of the films' rows that tell licences, sources and authors on the card.
         policy: what a *view* shows in place of the stored captions (`corpus.policy`); its spans
             are the segments of the samples. Without one every stored caption is written.
     """
@@ -37,6 +52,8 @@ class ShardsConfig(StageConfig):
     name: str = Field(default="main", pattern=r"^[A-Za-z0-9_-]+$")
     target_mb: float = Field(default=256.0, gt=0)
     validation: float = Field(default=0.05, ge=0, lt=1)
+    preview: bool = False
+    card: CardColumns = CardColumns()
     policy: Policy | None = None
 
 
@@ -44,7 +61,7 @@ class ShardsStage(CorpusStage[ShardsConfig]):
     """Joins clips, captions, verdicts and latents into WebDataset tars."""
 
     name = "shards"
-    version = "5"
+    version = "6"
     Config = ShardsConfig
 
     def run(
@@ -61,21 +78,30 @@ class ShardsStage(CorpusStage[ShardsConfig]):
         """
         if self.config.policy is not None:
             header = {**header, "policy": self.config.policy.model_dump(mode="json")}
-        header = {**header, "inputs": self._inputs(records, header)}
-        if _up_to_date(folder, header["inputs"]):
+        counts = header.get("counts")  # what never became a clip changes no sample, but the card
+        header = {name: value for name, value in header.items() if name != "counts"}
+        header["inputs"] = self._inputs(records, header)
+        standing = _standing(folder, header["inputs"])
+        if standing is not None:
+            refresh_card(store_at(folder), standing, counts, ready)
             return False
+        if counts is not None:
+            header["counts"] = counts
         view = self._view(records)
         plan = ShardPlan(
             int(self.config.target_mb * 2**20), self.context.seed, self.config.validation
         )
-        write_shards(
-            folder,
-            {key: intern(record["video_id"]) for key, record in records.items()},
-            lambda key: self._sample(records[key], header, view),
-            header,
-            plan,
-            ready,
-        )
+        with _Ahead(self.context.media, records) as ahead:
+            write_shards(
+                folder,
+                {key: intern(record["video_id"]) for key, record in records.items()},
+                lambda key: self._sample(ahead.record(key), header, view),
+                header,
+                plan,
+                ready,
+                Columns(**self.config.card.model_dump()),
+                ahead.soon,
+            )
         return True
 
     def _inputs(self, records: Mapping[str, Record], header: dict[str, Any]) -> str:
@@ -99,20 +125,61 @@ class ShardsStage(CorpusStage[ShardsConfig]):
         key, captions = record["clip_id"], captions_of(record)
         if view is not None:
             captions = view.captions(key, captions)
-        return Sample(key, self._latent(record), captions, _info(record, header))
+        latent, info = self._latent(record), _info(record, header)
+        return Sample(key, latent, captions, info, preview=self._preview(record))
+
+    def _preview(self, record: Record) -> bytes | None:
+        if not self.config.preview:
+            return None
+        return self._read(record["clip"], record["clip_sha256"], "clips")
 
     def _latent(self, record: Record) -> np.ndarray[Any, Any]:
-        path = self.context.media.path(record["latent"])
+        return load(self._read(record["latent"], record["latent_sha256"], "latents"))[TENSOR]
+
+    def _read(self, name: str, sha256: str, stage: str) -> bytes:
+        """A media file, whole and unchanged."""
+        path = self.context.media.path(name)
         try:
             data = path.read_bytes()
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error}): run again") from error
-        if sha256_bytes(data) != record["latent_sha256"]:
+        if sha256_bytes(data) != sha256:
             raise UserError(
-                f"{path} is not what the latents stage wrote: delete it and run again, which "
+                f"{path} is not what the {stage} stage wrote: delete it and run again, which "
                 "makes it anew"
             )
-        return load(data)[TENSOR]
+        return data
+
+
+class _Ahead:
+    """Fetches latents from a remote corpus while others are written: each is a request or two.
+
+    Records may lie in a file that only this thread can read, so they are read here, once.
+    """
+
+    def __init__(self, media: Media, records: Mapping[str, Record]) -> None:
+        self._media, self._records = media, records
+        self._remote = not isinstance(media.store, LocalStore)
+        self._pool = ThreadPoolExecutor(AHEAD if self._remote else 1)
+        self._waiting: dict[str, tuple[Record, Future[Path] | None]] = {}
+
+    def __enter__(self) -> "_Ahead":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def soon(self, key: str) -> None:
+        record = self._records[key]
+        fetch = self._pool.submit(self._media.path, record["latent"]) if self._remote else None
+        self._waiting[key] = record, fetch
+
+    def record(self, key: str) -> Record:
+        """Of a key that was announced; its latent is in the cache then, if it can be had."""
+        record, fetched = self._waiting.pop(key)
+        if fetched is not None:
+            wait([fetched])  # what it raised is raised again, and told, by who opens the file
+        return record
 
 
 def captions_of(record: Record) -> ClipCaptions:
@@ -177,10 +244,12 @@ def _info(record: Record, header: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _up_to_date(folder: Folder, inputs: str) -> bool:
-    """Whether a whole set made from these inputs stands there."""
+def _standing(folder: Folder, inputs: str) -> dict[str, Any] | None:
+    """The manifest of a whole set made from these inputs, if it stands there."""
     try:
         manifest = read_manifest(folder)
-        return manifest["inputs"] == inputs and is_intact(store_at(folder), manifest)
+        if manifest["inputs"] == inputs and is_intact(store_at(folder), manifest):
+            return manifest
     except (UserError, OSError, KeyError, TypeError):
-        return False  # nothing stands there, or what was never ours: it is made anew
+        pass  # nothing stands there, or what was never ours: it is made anew
+    return None

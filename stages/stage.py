@@ -282,7 +282,7 @@ class CorpusStage(ABC, Generic[C]):
                 them one after the other, as often as needed.
             folder: where the result lies.
             header: ``clock``, ``codec``, ``recipe`` and ``fingerprints`` (stage to fingerprint);
-                stored with the result.
+                ``counts`` of the corpus, which alone make nothing anew; stored with the result.
             ready: called when the result is whole and about to replace what stands there; raises
                 if it must not.
         """

@@ -151,6 +151,21 @@ class Codec(ABC):
         """Inverse of `_encode` for one clip."""
 
 
+def whole(name: str, value: Any) -> int:
+    """A setting that has to be a whole number above 0; ValueError for anything else."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}={value!r} must be a whole number above 0")
+    return value
+
+
+def stride_of(value: Any) -> tuple[int, int, int]:
+    """A setting ``[frames, rows, columns]``; ValueError for anything else."""
+    if not isinstance(value, list | tuple) or len(value) != 3:
+        raise ValueError(f"stride={value!r} must be [frames, rows, columns]")
+    time, down, right = (whole("stride", one) for one in value)
+    return time, down, right
+
+
 def psnr(a: Frames, b: Frames) -> float:
     """Peak signal-to-noise ratio in dB of 8-bit frames; 99 for equal ones."""
     # Frame by frame: a long clip in wider numbers would take gigabytes. Whole numbers add exactly.

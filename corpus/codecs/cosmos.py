@@ -11,7 +11,7 @@ Two forms of it:
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from corpus.codecs.base import Codec, CodecInfo
+from corpus.codecs.base import Codec, CodecInfo, stride_of, whole
 from corpus.codecs.torch_codec import Model, TorchCodec, default_dtype
 from corpus.codecs.vae import VaeCodec, pooled
 from corpus.codecs.weights import ALLOWED, Runtime, digest, sha256_of
@@ -59,13 +59,14 @@ class CosmosTorchScript(TorchCodec):
         self,
         runtime: Runtime,
         *,
-        encoder_sha256: str,
-        decoder_sha256: str,
+        encoder_sha256: str | None = None,
+        decoder_sha256: str | None = None,
         channels: int = 16,
         stride: tuple[int, int, int] = (4, 8, 8),
         dtype: str | None = None,
     ) -> None:
         self._pins = {ENCODER: encoder_sha256, DECODER: decoder_sha256}
+        channels, stride = whole("channels", channels), stride_of(stride)
         files = self._files(runtime)
         mean, std = _statistics(files, channels)
         dtype = default_dtype(runtime, dtype)
@@ -73,7 +74,7 @@ class CosmosTorchScript(TorchCodec):
             id="cosmos",
             revision=f"{VERSION}-{digest(files)}",
             channels=channels,
-            stride=(stride[0], stride[1], stride[2]),
+            stride=stride,
             causal=True,
             mean=mean,
             std=std,
@@ -101,6 +102,11 @@ class CosmosTorchScript(TorchCodec):
         for name, pin in self._pins.items():
             if not (folder / name).is_file():
                 raise UserError(f"codec cosmos: {folder} has no {name}: fetch all of it")
+            if pin is None:
+                raise UserError(
+                    f"codec cosmos: latents.settings does not pin {folder / name}, which is code: "
+                    f"set {name.removesuffix('.jit')}_sha256 to its SHA-256 (sha256sum {name})"
+                )
             if (found := sha256_of(folder / name)) != pin:
                 raise UserError(
                     f"codec cosmos: {folder / name} has the SHA-256 {found}, not the pinned {pin}: "

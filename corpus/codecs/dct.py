@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn
 
-from corpus.codecs.base import Codec, CodecInfo, Frames, Latent
+from corpus.codecs.base import Codec, CodecInfo, Frames, Latent, whole
 from corpus.codecs.blocks import (
     COLOURS,
     SIDE,
@@ -41,8 +41,8 @@ class DctCodec(Codec):
     )
 
     def __init__(self, channels: int = 96) -> None:
-        if channels % COLOURS or not COLOURS <= channels <= COLOURS * SIDE * SIDE:
-            raise ValueError(f"codec dct: channels={channels} must be a multiple of 3 up to 192")
+        if whole("channels", channels) % COLOURS or channels > COLOURS * SIDE * SIDE:
+            raise ValueError(f"channels={channels} must be a multiple of 3 up to 192")
         kept = channels // COLOURS
         std = np.repeat(_shipped_std()[None, :kept], COLOURS, axis=0).T.reshape(-1)
         self.info = CodecInfo(

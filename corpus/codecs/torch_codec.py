@@ -69,7 +69,7 @@ class TorchCodec(Codec):
         size = 1 if self.runtime.device == "cpu" else len(frames)
         parts = [frames[start : start + size] for start in range(0, len(frames), size)]
         model = self._opened()
-        with torch.inference_mode(), _one_thread(), _memory(self.info.id):
+        with torch.inference_mode(), one_thread(), _memory(self.info.id):
             latents = [model.encode(self._pixels(part)).float().cpu() for part in parts]
         return torch.cat(latents).numpy()
 
@@ -110,7 +110,8 @@ class TorchCodec(Codec):
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """What torch computes meanwhile depends on no number of threads."""
     import torch
 
     before = torch.get_num_threads()

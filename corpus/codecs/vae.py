@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from corpus.codecs.base import CodecInfo
+from corpus.codecs.base import CodecInfo, stride_of, whole
 from corpus.codecs.torch_codec import Model, TorchCodec, default_dtype
 from corpus.codecs.weights import Runtime, digest, read_config
 from corpus.errors import UserError
@@ -97,14 +97,14 @@ class VaeCodec(TorchCodec):
                 "stride: [frames, pixels, pixels] and causal in latents.settings"
             )
         if traits is not None:
-            channels = channels or _number(config, traits.channels)
+            channels = _number(config, traits.channels) if channels is None else channels
             space = _number(config, traits.space)
-            stride = stride or (_number(config, traits.time), space, space)
+            stride = (_number(config, traits.time), space, space) if stride is None else stride
             causal = traits.causal if causal is None else causal
-        assert channels and stride and causal is not None  # noqa: S101 - declared or known by now
-        if len(stride) != 3 or min(channels, *stride) < 1:
-            raise ValueError(f"channels={channels}, stride={stride}: none of a video VAE")
-        if tile is not None and tile % (4 * stride[1]):
+        channels, stride = whole("channels", channels), stride_of(stride)
+        if not isinstance(causal, bool):
+            raise ValueError(f"causal={causal!r} must be true or false")
+        if tile is not None and whole("tile", tile) % (4 * stride[1]):
             raise ValueError(f"tile={tile} must be a multiple of {4 * stride[1]}")
         dtype = default_dtype(runtime, dtype)
         mean, std = statistics(self.id, config, files, channels, traits)
@@ -116,7 +116,7 @@ class VaeCodec(TorchCodec):
             id=self.id,
             revision=revision(config, files),
             channels=channels,
-            stride=(stride[0], stride[1], stride[2]),
+            stride=stride,
             causal=causal,
             mean=mean,
             std=std,

@@ -42,10 +42,16 @@ class Runtime:
 
     def here(self) -> "Runtime":
         """What this process knows besides: its environment (`ENVIRONMENT`, `ALLOWED`), and where a
-        relative path leads. Workers are told the outcome, for theirs are others."""
-        given = self.weights or os.environ.get(ENVIRONMENT)
-        if given is not None and Path(given).expanduser().exists():
-            given = str(Path(given).expanduser().absolute())
+        relative path leads. Workers are told the outcome, for theirs are others.
+
+        A folder that is not on this machine gives way to the environment: a corpus is looked at
+        on other machines than the one that made it.
+        """
+        given, known = self.weights, os.environ.get(ENVIRONMENT)
+        gone = given is not None and not Path(given).expanduser().exists() and not _HUB.match(given)
+        if known is not None and (given is None or gone):
+            given = known
+        given = None if given is None else absolute(given)
         allowed = self.allow_torchscript or os.environ.get(ALLOWED) == "1"
         return Runtime(given, self.device, allowed)
 
@@ -70,6 +76,12 @@ class Runtime:
                 f"name: correct latents.weights in the recipe, or {ENVIRONMENT} in the environment"
             )
         return _cached(codec, given)
+
+
+def absolute(given: str) -> str:
+    """A folder or file of this machine wherever one stands; anything else as it is."""
+    path = Path(given).expanduser()
+    return str(path.absolute()) if path.exists() else given
 
 
 def _cached(codec: str, given: str) -> Path:

@@ -1,4 +1,7 @@
-"""samples.parquet: one row per sample, enough to plan and tokenise without opening a tar."""
+"""samples.parquet: one row per sample, enough to plan and tokenise without opening a tar.
+
+Row group i is shard i, in the order of its samples.
+"""
 
 from typing import Any
 
@@ -30,6 +33,7 @@ SAMPLES = pa.schema(
         pa.field("shard", pa.string(), nullable=False),
         pa.field("chunks", pa.int32(), nullable=False),
         pa.field("latent_shape", pa.list_(pa.int32()), nullable=False),
+        pa.field("latent_dtype", pa.string(), nullable=False),
         pa.field("members", pa.list_(pa.struct(_MEMBER)), nullable=False),
         pa.field("meta", pa.list_(pa.struct(_CAPTION)), nullable=False),
         pa.field("segments", pa.list_(pa.struct(_SEGMENT)), nullable=False),

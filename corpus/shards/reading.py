@@ -1,6 +1,5 @@
 """Opening a shard set: index first, then single members by offset."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from corpus.errors import UserError
 from corpus.files import standing
 from corpus.ids import sha256_bytes, sha256_file
 from corpus.shards.index import SAMPLES, captions_from_row, members_from_row
+from corpus.shards.manifest import INDEX, MANIFEST, read_manifest
 from corpus.shards.sample import CAPTIONS, INFO, LATENT, parse_json, parse_latent
-from corpus.shards.writing import INDEX, MANIFEST, MANIFEST_SCHEMA
-from corpus.store import Folder, Stat, Store, store_at
+from corpus.store import Stat, Store
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class Entry:
     Attributes:
         split: ``train`` or ``validation``.
         latent_shape: (C, 1 + chunks, h, w).
+        latent_dtype: ``float16`` or ``bfloat16``.
         captions: texts, scores and verdicts; prompt, model and binding are in the tar.
         members: member name to {"offset", "size", "sha256"}.
     """
@@ -38,6 +38,7 @@ class Entry:
     shard: str
     chunks: int
     latent_shape: tuple[int, int, int, int]
+    latent_dtype: str
     captions: ClipCaptions
     members: dict[str, dict[str, Any]]
 
@@ -67,7 +68,7 @@ class ShardSet:
                 f"{index} has other columns than this version reads: run `tv2tv run` again, which "
                 "makes the shards anew"
             )
-        return ShardSet(folder, manifest, tuple(_entry(row) for row in table.to_pylist()))
+        return ShardSet(folder, manifest, tuple(entry_of(row) for row in table.to_pylist()))
 
     @property
     def clock(self) -> Clock:
@@ -87,7 +88,7 @@ class ShardSet:
         """float32 (C, 1 + k, h, w), standardised."""
         data = self._member(entry, LATENT)
         try:
-            return parse_latent(data, entry.latent_shape)
+            return parse_latent(data, entry.latent_shape, entry.latent_dtype)
         except ValueError as error:
             raise UserError(f"{entry.shard}, sample {entry.key}, {LATENT}: {error}") from error
 
@@ -100,44 +101,35 @@ class ShardSet:
         return parse_json(self._member(entry, INFO))
 
     def _member(self, entry: Entry, name: str) -> bytes:
-        member = entry.members[name]
-        try:
-            with (self.folder / entry.shard).open("rb") as file:
-                file.seek(member["offset"])
-                data = file.read(member["size"])
-        except OSError as error:
-            raise UserError(f"{entry.shard}, sample {entry.key}, {name}: {error}") from error
-        if sha256_bytes(data) != member["sha256"]:
-            raise UserError(
-                f"{entry.shard}, sample {entry.key}, {name}: the bytes differ from the index; "
-                f"copy {self.folder / entry.shard} again, or delete it and run `tv2tv run` again"
-            )
-        return data
+        return read_member(self.folder / entry.shard, entry, name)
 
 
-def read_manifest(folder: Folder) -> dict[str, Any]:
-    """The manifest of a set; UserError when it is missing, unreadable or of another schema."""
-    store = store_at(folder)
-    path = store.place(MANIFEST)
+def read_member(shard: Path, entry: Entry, name: str) -> bytes:
+    """Bytes of a member; UserError unless they are those of which the index tells."""
+    member = entry.members[name]
     try:
-        manifest = json.loads(store.read_text(MANIFEST))
-    except FileNotFoundError as error:
+        with shard.open("rb") as file:
+            file.seek(member["offset"])
+            data = file.read(member["size"])
+    except OSError as error:
+        raise UserError(f"{entry.shard}, sample {entry.key}, {name}: {error}") from error
+    if sha256_bytes(data) != member["sha256"]:
         raise UserError(
-            f"{store.place()} holds no {MANIFEST}: name a folder that `tv2tv run` made, "
-            "such as CORPUS/shards/main"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("schema") != MANIFEST_SCHEMA:
-        raise UserError(f"{path} is not of schema {MANIFEST_SCHEMA}, which this version reads")
-    return manifest
+            f"{entry.shard}, sample {entry.key}, {name}: the bytes differ from the index; "
+            f"copy {shard} again, or delete it and run `tv2tv run` again"
+        )
+    return data
 
 
 def spans_with_text(folder: Store) -> tuple[int, int]:
     """Spans of a set that show text, and all of them, by its index; ladders do not count."""
-    spans = pq.read_table(folder.local(INDEX), columns=["segments"])["segments"]
-    texts = pc.struct_field(pc.list_flatten(spans), "text")
-    return pc.sum(pc.not_equal(texts, "")).as_py() or 0, len(texts)
+    shown = spans = 0
+    with pq.ParquetFile(folder.local(INDEX)) as index:
+        for part in index.iter_batches(columns=["segments"]):
+            texts = pc.struct_field(pc.list_flatten(part["segments"]), "text")
+            shown += pc.sum(pc.not_equal(texts, "")).as_py() or 0
+            spans += len(texts)
+    return shown, spans
 
 
 def is_intact(folder: Store, manifest: dict[str, Any]) -> bool:
@@ -163,7 +155,8 @@ def _is_as_written(folder: Store, shard: dict[str, Any], found: Stat | None, wri
     return found.modified < written or sha256_file(folder.local(shard["name"])) == shard["sha256"]
 
 
-def _entry(row: dict[str, Any]) -> Entry:
+def entry_of(row: dict[str, Any]) -> Entry:
+    """A row of the index; UserError if it cannot be meant so."""
     shape = tuple(row["latent_shape"])
     if len(shape) != 4 or shape[1] != 1 + row["chunks"]:
         raise UserError(f"index, sample {row['key']}: latent shape {shape} does not fit its chunks")
@@ -177,6 +170,7 @@ def _entry(row: dict[str, Any]) -> Entry:
         shard=name,
         chunks=row["chunks"],
         latent_shape=shape,
+        latent_dtype=row["latent_dtype"],
         captions=captions_from_row(row),
         members=members_from_row(row),
     )

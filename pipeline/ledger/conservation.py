@@ -59,6 +59,11 @@ class LevelCounts:
 Counts = dict[str, LevelCounts]
 
 
+def told(counts: Counts) -> dict[str, Any]:
+    """Counts as JSON, by level."""
+    return {name: level.to_json() for name, level in counts.items()}
+
+
 def nothing() -> Counts:
     """Counts of no files at all."""
     return {f"{level}s": LevelCounts() for level in LEVELS}

@@ -95,7 +95,7 @@ def card(record: Record, media: Media, clock: Clock) -> Card:
         facts=tuple(_facts(record, clock)),
         meta=record.get("meta_text") or "",
         pictures=pictures,
-        stretches=tuple(_stretch(one, record["chunks"], clock) for one in record["segments"]),
+        stretches=tuple(stretch(one, record["chunks"], clock) for one in record["segments"]),
         note=note,
     )
 
@@ -124,7 +124,8 @@ def _strip(path: Path, chunks: int, clock: Clock) -> tuple[Picture, ...]:
     return tuple(picture(f, i / clock.fps) for f, i in zip(shown, indices, strict=True))
 
 
-def _stretch(segment: dict[str, Any], chunks: int, clock: Clock) -> Stretch:
+def stretch(segment: dict[str, Any], chunks: int, clock: Clock) -> Stretch:
+    """A segment's columns as they are shown."""
     a, b = segment["a"], segment["b"]
     scores = segment.get("scores") or {}
     return Stretch(

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from corpus.errors import UserError
-from corpus.shards.reading import read_manifest, spans_with_text
+from corpus.shards.manifest import read_manifest
+from corpus.shards.reading import spans_with_text
 from corpus.store import Store
 from pipeline.inputs.sources import read_listing
+from pipeline.ledger import conservation
 from pipeline.ledger.lock import Lock
 from pipeline.ledger.status import latest_run, recipe_of
 from pipeline.ledger.walk import Finished, Tally, slices
@@ -68,7 +70,8 @@ def shard(
             sums.add(part)
             finished.add(part.found.finished)
         (stage,) = plan.corpus_stages
-        rewritten = stage.run(finished, folder, plan.header(), lock.check)
+        header = {**plan.header(), "counts": conservation.told(sums.counts)}
+        rewritten = stage.run(finished, folder, header, lock.check)
     captions, spans = spans_with_text(folder)
     return Made(folder, rewritten, len(finished), spans, captions, sums.waiting.total())
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -66,6 +68,12 @@ def test_build_names_the_choices_and_bad_settings() -> None:
         build("dct", channels=97)
     with pytest.raises(UserError, match="codec dct"):
         build("dct", chanels=96)
+
+
+@pytest.mark.parametrize("channels", ["48", "abc", 48.0, True, 0, -3])
+def test_a_setting_of_another_kind_is_named(channels: Any) -> None:
+    with pytest.raises(UserError, match=r"codec dct: channels=\S+ must be a whole number above 0"):
+        build("dct", channels=channels)
 
 
 def test_description_round_trips_and_a_changed_one_is_refused() -> None:

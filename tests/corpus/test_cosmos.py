@@ -91,8 +91,8 @@ def test_other_code_than_was_pinned_is_not_run(tmp_path: Path) -> None:
     settings = shipped(tmp_path)
     with pytest.raises(UserError, match=r"encoder.jit has the SHA-256 .* not the pinned 00"):
         build("cosmos", allow_torchscript=True, **{**settings, "encoder_sha256": "00"})
-    with pytest.raises(UserError, match=r"missing .*decoder_sha256"):
-        build("cosmos", allow_torchscript=True, weights=str(tmp_path), encoder_sha256="00")
+    with pytest.raises(UserError, match=r"set decoder_sha256 to its SHA-256"):
+        build("cosmos", allow_torchscript=True, **{**settings, "decoder_sha256": None})
     made = build("cosmos", allow_torchscript=True, **settings)
     (tmp_path / "decoder.jit").write_bytes(b"other")
     with pytest.raises(UserError, match=r"decoder.jit has the SHA-256"):

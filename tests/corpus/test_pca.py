@@ -92,6 +92,11 @@ def test_equal_clips_and_seed_give_equal_bytes(monkeypatch: pytest.MonkeyPatch) 
     assert fit_basis(FILMS, 12) != fit_basis(FILMS, 12, seed=1)
 
 
+def test_a_basis_does_not_depend_on_who_adds_up_what_first() -> None:
+    """As several threads do in another order every time."""
+    assert fit_basis(FILMS, 12) == fit_basis(FILMS[::-1], 12)
+
+
 def test_the_basis_is_named_by_its_bytes_and_found_again(
     basis: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,6 +109,24 @@ def test_a_declared_stride_that_is_none_of_the_model_s_is_found_out(weights: Wei
         prove(codec(weights, "ltx", stride=[4, 32, 32]))
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"tile": "abc"}, "tile='abc' must be a whole number above 0"),
+        ({"tile": -32}, "tile=-32 must be a whole number above 0"),
+        ({"channels": 0}, "channels=0 must be a whole number above 0"),
+        ({"stride": 8}, r"stride=8 must be \[frames, rows, columns\]"),
+        ({"stride": [4, 8, 0]}, "stride=0 must be a whole number above 0"),
+        ({"causal": "no"}, "causal='no' must be true or false"),
+    ],
+)
+def test_settings_of_another_kind_are_named_before_anything_runs(
+    weights: Weights, settings: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UserError, match=f"codec diffusers: {says}"):
+        codec(weights, "ltx", **settings)
+
+
 def test_latents_are_the_mode_standardised_with_what_is_recorded(weights: Weights) -> None:
     """And `decode` gives the VAE exactly what standardising is the inverse of."""
     made, film = codec(weights, "wan"), noise()
@@ -254,6 +272,19 @@ def test_a_relative_place_is_that_of_who_named_it(
     made = build("cosmos", weights=weights("cosmos").name)
     monkeypatch.chdir(tmp_path)
     pickle.loads(pickle.dumps(made)).open()  # noqa: S301 - our own
+
+
+def test_a_folder_that_is_not_on_this_machine_gives_way_to_the_environment(
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a corpus is looked at on another machine than the one that made it."""
+    there, gone = str(weights("wan")), str(tmp_path / "gone")
+    with pytest.raises(UserError, match=rf"no folder or file .*gone.*{ENVIRONMENT}"):
+        build("wan", weights=gone)
+    monkeypatch.setenv(ENVIRONMENT, there)
+    assert build("wan", weights=gone).info == codec(weights, "wan").info
+    with pytest.raises(UserError, match=r"AutoencoderKLCosmos, not of AutoencoderKLWan"):
+        build("wan", weights=str(weights("cosmos")))
 
 
 def test_weights_that_are_not_those_of_the_config_are_refused(

@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -121,16 +122,24 @@ def view() -> PlainView:
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
-    """One Ray for all tests that need one; its CPUs are logical."""
-    import ray
+    """One Ray for all tests that need one; its CPUs are logical.
 
-    ray.init(
-        address="local",  # not that of a cluster which runs beside the tests
-        num_cpus=4,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}},
-    )
+    It leaves the usual port of Ray's agent to the runs that tests start: each would try for 3.4 s
+    to get it.
+    """
+    import ray
+    from ray._private.parameter import RayParams
+
+    with pytest.MonkeyPatch.context() as patch:
+        anywhere = partialmethod(RayParams.__init__, dashboard_agent_listen_port=0)
+        patch.setattr(RayParams, "__init__", anywhere)
+        ray.init(
+            address="local",  # not that of a cluster which runs beside the tests
+            num_cpus=4,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}},
+        )
     yield
     ray.shutdown()

@@ -22,7 +22,8 @@ from pipeline.commands.models import parse_say
 from pipeline.telemetry.progress import PlainView, Progress, line, table
 
 COMMANDS = (
-    *("plan", "run", "status", "report", "sweep", "shard", "prompt", "review"),
+    *("plan", "run", "status", "report", "sweep", "shard", "verify", "inspect"),
+    *("prompt", "review"),
     *("calibrate", "scorer", "classifier", "codec"),
     *("train", "generate", "evaluate", "demo"),
 )

@@ -281,6 +281,16 @@ def test_a_codec_is_proved_when_a_worker_opens_it(
         work.open()
 
 
+def test_a_recipe_remembers_weights_by_an_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`tv2tv status` and others read a run's recipe in other folders."""
+    (tmp_path / "basis").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert LatentsConfig(weights="basis/").weights == str(tmp_path / "basis")
+    assert LatentsConfig(weights="owner/name@main").weights == "owner/name@main"
+
+
 def test_where_weights_lie_is_no_setting_of_the_codec(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="codec wan: has no setting weights"):
         stage(Media(tmp_path), codec="wan", settings={"weights": "here"})

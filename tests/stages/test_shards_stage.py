@@ -1,4 +1,7 @@
 import os
+import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from corpus.cache import CACHE
 from corpus.clock import Clock
 from corpus.codecs import DctCodec
 from corpus.errors import UserError
@@ -14,7 +18,9 @@ from corpus.files import write_bytes
 from corpus.ids import segment_id, sha256_bytes
 from corpus.layout import Media
 from corpus.policy import Policy
+from corpus.remote import RemoteStore
 from corpus.shards import ShardSet, reading
+from corpus.store import store_at
 from stages.shards import ShardsConfig, ShardsStage
 from stages.stage import Context, Record
 
@@ -164,6 +170,92 @@ def test_no_clips_make_an_empty_set(tmp_path: Path) -> None:
     assert stage(media).run(by_id(record(media, 0)), folder, HEADER)
     assert stage(media).run({}, folder, HEADER)
     assert ShardSet.open(folder).entries == ()
+
+
+def counts(black: int) -> dict[str, Any]:
+    none: dict[str, int] = {}
+    clips = {"inputs": 4 + black, "ok": 4, "filtered": {"black": black}, "pending": 0}
+    return {**HEADER, "counts": {"clips": {**clips, "failed": none, "quarantined": none}}}
+
+
+def test_counts_alone_make_no_shard_anew_but_the_card(tmp_path: Path) -> None:
+    media, folder = Media(tmp_path / "media"), tmp_path / "main"
+    records = by_id(*(record(media, number) for number in range(4)))
+    assert stage(media).run(records, folder, counts(1))
+    before = {path.name: (path.read_bytes(), path.stat().st_ino) for path in folder.iterdir()}
+    assert not stage(media).run(records, folder, counts(1))
+    assert {path.name: path.stat().st_ino for path in folder.iterdir()} == {
+        name: node for name, (_, node) in before.items()
+    }
+    asked: list[int] = []
+    assert not stage(media).run(records, folder, counts(2), lambda: asked.append(1))
+    assert "| clips | filtered | `black` | 2 |" in (folder / "README.md").read_text()
+    after = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {name for name in after if after[name] != before[name][0]} == {
+        "README.md",
+        "manifest.json",
+    }
+    assert asked == [1], "whoever has lost the corpus changes nothing"
+    assert stage(media).run(records, tmp_path / "anew", counts(2))
+    assert {path.name: path.read_bytes() for path in (tmp_path / "anew").iterdir()} == after
+
+
+def test_licences_come_from_the_columns_that_the_recipe_names(tmp_path: Path) -> None:
+    media = Media(tmp_path / "media")
+    one = by_id({**record(media, 0), "meta": {"terms": "CC0", "licence": "mine"}})
+    for columns, told in (({}, "mine"), ({"licence": ["Terms"]}, "CC0")):
+        stage(media, card=columns).run(one, tmp_path / "main", HEADER)
+        assert ShardSet.open(tmp_path / "main").manifest["contents"]["licence"] == {told: 1}
+
+
+def test_a_preview_is_the_clip_and_off_by_default(tmp_path: Path) -> None:
+    media = Media(tmp_path / "media")
+    film = b"\0\0\0\x18ftypisom and more"
+    one = {**record(media, 0), "clip": "clips/00/a.mp4", "clip_sha256": sha256_bytes(film)}
+    write_bytes(media.path(one["clip"]), film)
+    for preview in (False, True):
+        stage(media, preview=preview).run(by_id(one), tmp_path / "main", HEADER)
+        shards = ShardSet.open(tmp_path / "main")
+        (entry,) = shards.entries
+        assert list(entry.members) == ["captions.json", "json", "latent.npy", "mp4"][: 3 + preview]
+        member = entry.members.get("mp4", {"offset": 0, "size": 0})
+        data = (tmp_path / "main" / entry.shard).read_bytes()[member["offset"] :][: member["size"]]
+        assert data == (film if preview else b"")
+    write_bytes(media.path(one["clip"]), film + b"!")
+    with pytest.raises(UserError, match="is not what the clips stage wrote"):
+        stage(media, preview=True).run(by_id(one), tmp_path / "other", HEADER)
+
+
+def test_latents_of_a_remote_corpus_are_fetched_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
+    near, far = Media(tmp_path / "media"), Media(store_at(f"memory://{tmp_path.name}/media"))
+    records = by_id(*(record(near, number) for number in range(30)))
+    for one in records.values():
+        far.store.write(one["latent"], near.path(one["latent"]).read_bytes())
+    shutil.rmtree(tmp_path / "cache")
+    real, lock, at_once = RemoteStore.save, threading.Lock(), [0, 0, 0]
+
+    def save(self: RemoteStore, name: str, place: Path) -> None:
+        with lock:
+            at_once[0] += 1
+            at_once[1] = max(at_once[:2])
+            at_once[2] += 1
+        time.sleep(0.005)
+        real(self, name, place)
+        with lock:
+            at_once[0] -= 1
+
+    monkeypatch.setattr(RemoteStore, "save", save)
+    for media, name in ((near, "near"), (far, "far")):
+        assert stage(media).run(records, tmp_path / name, HEADER)
+    assert 1 < at_once[1] <= 16 and at_once[2] == 30, "each once, several at a time"
+    found = [
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        for name in ("near", "far")
+    ]
+    assert found[0] == found[1]
 
 
 def with_ladders(one: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from corpus.errors import UserError
 from corpus.ids import sha256_file
 from corpus.shards import ShardSet
+from corpus.shards.manifest import sealed, spelled
 from training.config import RunConfig
 from training.loader import Loader, Position, Recipe, Step
 from training.rows import Batch, Budget
@@ -129,7 +130,7 @@ def rewrite(folder: Path, **changes: object) -> None:
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text()) | changes
     manifest["index"]["sha256"] = sha256_file(folder / "samples.parquet")
-    path.write_text(json.dumps(manifest))
+    path.write_text(spelled(sealed(manifest)))
 
 
 def test_latents_of_another_codec_or_clock_are_refused(tmp_path: Path) -> None:
