@@ -123,5 +123,5 @@ def make(name: str, runtime: Runtime, settings: Mapping[str, Any]) -> Codec:
 
 
 def _known(name: str) -> None:
-    if name not in BUILDERS:
+    if not isinstance(name, str) or name not in BUILDERS:
         raise UserError(f"codec {name!r} is unknown: choose one of {', '.join(sorted(BUILDERS))}")

@@ -291,7 +291,9 @@ def _load_class(codec: str, name: str, folder: Path, dtype: "torch.dtype") -> An
         )
         vae, told = loaded
     except (OSError, RuntimeError, ValueError, TypeError, SafetensorError) as error:
-        raise UserError(f"codec {codec}: {folder} holds no {name} that loads: {error}") from error
+        raise UserError(
+            f"codec {codec}: {folder} holds no {name} that loads: {error}; fetch it again"
+        ) from error
     wrong = [*told["missing_keys"], *told["unexpected_keys"], *told["mismatched_keys"]]
     if wrong:  # diffusers would go on with random numbers
         raise UserError(

@@ -16,7 +16,7 @@ from corpus.files import standing
 from corpus.ids import sha256_bytes, sha256_file
 from corpus.shards.index import SAMPLES, captions_from_row, members_from_row
 from corpus.shards.manifest import INDEX, MANIFEST, read_manifest
-from corpus.shards.sample import CAPTIONS, INFO, LATENT, parse_json, parse_latent
+from corpus.shards.sample import CAPTIONS, INFO, KEY, LATENT, parse_json, parse_latent
 from corpus.store import Stat, Store
 
 
@@ -110,8 +110,8 @@ def read_member(shard: Path, entry: Entry, name: str) -> bytes:
     try:
         with shard.open("rb") as file:
             file.seek(member["offset"])
-            data = file.read(member["size"])
-    except OSError as error:
+            data = file.read(min(member["size"], shard.stat().st_size))
+    except (OSError, ValueError) as error:
         raise UserError(f"{entry.shard}, sample {entry.key}, {name}: {error}") from error
     if sha256_bytes(data) != member["sha256"]:
         raise UserError(
@@ -156,7 +156,9 @@ def _is_as_written(folder: Store, shard: dict[str, Any], found: Stat | None, wri
 
 
 def entry_of(row: dict[str, Any]) -> Entry:
-    """A row of the index; UserError if it cannot be meant so."""
+    """A row of the index; UserError if it cannot be meant so: its names become paths."""
+    if not KEY.fullmatch(row["key"]):
+        raise UserError(f"index: {row['key']!r} is no key of a sample")
     shape = tuple(row["latent_shape"])
     if len(shape) != 4 or shape[1] != 1 + row["chunks"]:
         raise UserError(f"index, sample {row['key']}: latent shape {shape} does not fit its chunks")

@@ -87,7 +87,8 @@ def verify(
     store = store_at(folder)
     if isinstance(store, LocalStore):
         store = LocalStore(standing(store.root))
-    there = store.files()
+    # What begins with a dot belongs to nobody's set: a file manager's notes, a repository's.
+    there = {name: stat for name, stat in store.files().items() if not name.startswith(".")}
     if not there:
         raise UserError(
             f"{store.place()} holds no shards: name a folder such as CORPUS/shards/main"

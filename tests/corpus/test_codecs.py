@@ -70,6 +70,11 @@ def test_build_names_the_choices_and_bad_settings() -> None:
         build("dct", chanels=96)
 
 
+def test_a_description_with_an_odd_name_is_refused() -> None:
+    with pytest.raises(UserError, match=r"codec \['dct'\] is unknown: choose one of"):
+        from_description({**build("dct").info.to_json(), "id": ["dct"]})
+
+
 @pytest.mark.parametrize("channels", ["48", "abc", 48.0, True, 0, -3])
 def test_a_setting_of_another_kind_is_named(channels: Any) -> None:
     with pytest.raises(UserError, match=r"codec dct: channels=\S+ must be a whole number above 0"):

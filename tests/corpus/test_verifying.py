@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 from shard_sets import CODEC, HEADER, caption, good_sample, good_set, key_of
@@ -67,6 +68,18 @@ def test_any_flipped_bit_is_found(one: Path, name: str) -> None:
         assert found and all(text.startswith(name) for text in found), (at, found)
         path.write_bytes(data)
     assert faults(one) == []
+
+
+def test_names_with_a_dot_are_nobody_s_here_and_remotely(one: Path) -> None:
+    """File managers leave them, and repositories of the Hub."""
+    (one / ".gitattributes").write_text("*.tar filter=lfs")
+    (one / "notes.txt").write_text("?")
+    stranger = ["notes.txt: does not belong here: manifest.json does not know it"]
+    store, uri = fsspec.filesystem("memory"), "memory://dotted/main"
+    store.put(f"{one}/", "/dotted/main", recursive=True)
+    assert store.exists("/dotted/main/.gitattributes")
+    remote = [str(fault) for fault in verify(uri, workers=1).faults]
+    assert faults(one) == remote == stranger
 
 
 PLACES: dict[str, tuple[int, str]] = {
