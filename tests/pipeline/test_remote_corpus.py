@@ -82,8 +82,10 @@ def made(inputs: str, corpus: str) -> Store:
 
 
 @pytest.fixture(scope="module")
-def near(here: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return made(str(here / "m.csv"), str(tmp_path_factory.mktemp("near") / "corpus"))
+def near(here: Path, tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Store:
+    corpus = store_at(tmp_path_factory.mktemp("near") / "corpus")
+    again(str(here / "m.csv"), corpus)
+    return corpus
 
 
 @pytest.fixture(scope="module")
