@@ -9,6 +9,7 @@ from typing import Any
 
 from corpus.errors import UserError
 from corpus.ids import canonical_json, sha256_bytes
+from corpus.shards.schema import problems
 from corpus.store import Folder, store_at
 
 MANIFEST_SCHEMA = 2
@@ -53,4 +54,6 @@ def read_manifest(folder: Folder) -> dict[str, Any]:
             f"{path} is damaged: its content has another digest than it says; copy it again, or "
             "run `tv2tv run` again, which makes the shards anew"
         )
+    for what in problems("manifest", manifest):
+        raise UserError(f"{path} is none of ours: {what}")
     return manifest

@@ -61,3 +61,12 @@ def test_no_more_is_read_than_a_shard_has(made: Path, name: str, value: int) -> 
     found = ShardSet.open(made)
     with pytest.raises(UserError, match=r"shard-000000.tar, sample \w+, captions.json"):
         found.captions(found.entries[0])
+
+
+@pytest.mark.parametrize("change", [{"index": None}, {"shards": {}}, {"codec": []}])
+def test_a_manifest_of_another_make_is_refused(made: Path, change: dict[str, Any]) -> None:
+    manifest = json.loads((made / "manifest.json").read_text())
+    content = {name: value for name, value in manifest.items() if name != "digest"}
+    (made / "manifest.json").write_text(spelled(sealed({**content, **change})))
+    with pytest.raises(UserError, match="none of ours"):
+        ShardSet.open(made)
