@@ -65,6 +65,9 @@ class Job:
 class Crew:
     """Workers of neighbouring stages in one process: a batch goes through them one after the other.
 
+    A stage that cannot open is told of by the first batch: what a constructor raises, Ray prints
+    on the user's screen.
+
     Args:
         leash: ends the process with its run.
     """
@@ -72,9 +75,16 @@ class Crew:
     def __init__(self, jobs: Sequence[Job], leash: Leash) -> None:
         leash.tie()
         atexit.register(_leave_in_time)
-        self._workers = [Worker(job) for job in jobs]
+        self._workers: list[Worker] = []
+        self._refused: Exception | None = None
+        try:
+            self._workers += map(Worker, jobs)
+        except Exception as error:
+            self._refused = error
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        if self._refused is not None:
+            raise self._refused
         batches: Iterator[pa.Table] = iter([batch])
         for worker in self._workers:
             batches = chain.from_iterable(map(worker, batches))

@@ -249,11 +249,16 @@ class TestRun:
         with pytest.raises(RunError, match="the log cannot be written"):
             run(make_plan(count=2), str(films(a=TWO)), view)
 
-    def test_a_stage_that_cannot_open_says_why(
-        self, make_plan: MakePlan, films: Films, view: PlainView
+    def test_a_stage_that_cannot_open_says_why_and_no_more(
+        self,
+        make_plan: MakePlan,
+        films: Films,
+        view: PlainView,
+        capfd: pytest.CaptureFixture[str],
     ) -> None:
         with pytest.raises(UserError, match=r"^the model is not there$"):
             run(make_plan(tags={"shots": "unfit"}, count=2), str(films(a=TWO)), view)
+        assert "Traceback" not in "".join(capfd.readouterr())
 
 
 def test_who_lost_the_corpus_replaces_no_shards(
