@@ -221,16 +221,20 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as place:
         full = random_wan(Path(place) / "full")
         small = random_wan(Path(place) / "small", **TINY)
-        heavy = [
-            Work("wan, full size", 4, 2, (64, 64), {"codec": "wan", "weights": full}),
-            Work("wan, tiny", 8, 4, (64, 96), {"codec": "wan", "weights": small}),
-        ]
         BUILDERS["elsewhere"] = lambda runtime: Elsewhere()
         size = (256, 448)
-        heavy.insert(0, Work("a device ten times slower", 12, 8, size, {"codec": "elsewhere"}))
+        heavy = [
+            Work("a device ten times slower", 12, 8, size, {"codec": "elsewhere"}),
+            Work("wan, full size", 4, 2, (64, 64), {"codec": "wan", "weights": full}),
+        ]
+        light = [  # told only: of a clip of theirs, opening and writing files is a good share
+            Work("wan, tiny", 8, 4, (64, 96), {"codec": "wan", "weights": small}),
+            Work("dct", 8, 30, size, {"codec": "dct"}),
+        ]
         slowest = min(measure(work, rounds) for work in heavy)
-        measure(Work("dct", 8, 30, size, {"codec": "dct"}), rounds)
-    sys.stdout.write(f"slowest of the heavy ones {slowest:.1%}, aim {AIM:.0%}\n")
+        for work in light:
+            measure(work, rounds)
+    sys.stdout.write(f"slower of the heavy two {slowest:.1%}, aim {AIM:.0%}\n")
     if slowest < AIM:
         sys.exit("the aim was missed")
 
