@@ -220,11 +220,11 @@ class Child:
         """Wait for output; True when stdout has some. At the end of our patience: kill."""
         started = time.monotonic()
         ready = self._selector.select(max(0.0, self._patience()))
-        waited = time.monotonic() - started
-        self._waited += waited
         handles = {key.fd for key, _ in ready}
         if self._err in handles:
             self._hear()
+        waited = time.monotonic() - started  # listening is waiting: a child may babble for ever
+        self._waited += waited
         if self._out in handles:
             self._silent = 0.0
             return True

@@ -169,6 +169,21 @@ def test_what_gives_no_output_is_killed_whatever_it_complains() -> None:
     assert (ended.trouble, out) == ("timeout", b"one\n")
 
 
+def test_listening_to_endless_complaints_is_waiting() -> None:
+    heard = 0
+
+    def listen(line: bytes) -> bool:
+        nonlocal heard
+        heard += 1
+        assert heard < 1_000, "it is listened to for ever"
+        time.sleep(0.01)
+        return True
+
+    code = "import os\nwhile True: os.write(2, b'damage ' * 500 + b'\\n')"
+    with Child(python(code), Limits(seconds=600, memory=4 << 30, stall=0.5), listen) as child:
+        assert child.finish().trouble == "timeout"
+
+
 def test_slow_output_is_no_stall() -> None:
     code = "import time\nfor n in range(8): print(n, flush=True); time.sleep(0.3)"
     ended, out = run(python(code), Limits(seconds=600, memory=4 << 30, stall=1.5))
